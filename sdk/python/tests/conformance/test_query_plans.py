@@ -18,6 +18,7 @@ APART = (
 )
 START = "it runs once, before the platform serves anybody"
 COPY = "it runs in the command, on a copy"
+LOOK = "it runs in `soorma doctor`, reading only, and is interrupted when its time is over"
 TESTS = "only tests and soorma.testing use it, on small records"
 
 ALLOWED: dict[str, str] = {
@@ -36,6 +37,15 @@ ALLOWED: dict[str, str] = {
     "audit_counts": APART + "; it looks at 200,000 rows at most",
     "changed_keys": APART + "; a fork uses it too, which is bounded by the limits of a plan",
     "doomed_passages": "it goes over what it has found itself, which the commit then removes",
+    "derived_passages": "it goes over what it has found itself, which the commit then changes",
+    "add_origins": "it goes over the origins of one memory, of which there are at most 1,000",
+    "backlog": LOOK,
+    "largest_searches": LOOK,
+    "most_parts": LOOK,
+    "most_procedures": LOOK,
+    "proposals": LOOK,
+    "quarantined": LOOK,
+    "removals": LOOK,
     "outstanding": TESTS,
     "timer_times": TESTS,
     "group_ids": TESTS,

@@ -16,13 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record import ALICE, BOB, Clock, Record
 
+from soorma_common.forgetting import ForgetBody
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.quarantine import source_origin
-from soorma_common.semantic import ForgetKnowledge, Passage, StoreKnowledge
+from soorma_common.semantic import ForgetKnowledge, Passage, StoreKnowledge, UpdateKnowledge
 from soorma_platform.engine.quarantine import BeginQuarantine, EndQuarantine
 from soorma_platform.stores.ports.semantic import Listed
 from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall.knowledge import passage_of
 
 BAD = "bad"
@@ -154,6 +156,65 @@ async def _there_and_back(steps: list[Any]) -> None:
             assert not [name for on_day in hits for name, _ in on_day if name in gone]
             await record.store.transact(EndQuarantine(ALICE, source_origin(BAD)))
             assert await _seen(record, ALICE) == before
+        finally:
+            await record.close()
+
+
+CHANGES = st.tuples(st.integers(0, 5), st.sampled_from(["good", BAD, None]))
+"""Which passage comes from where, as somebody finds out later."""
+FREE = st.builds(
+    Drawn,
+    st.integers(0, 3),
+    st.sampled_from([None, "good", BAD]),
+    st.just("none"),
+    st.none(),
+    st.sampled_from(["red", "blue"]),
+    st.none(),
+    st.none() | st.integers(0, 5),
+)
+
+
+@pytest.mark.behaviour("quarantine.nothing-counts")
+@settings(max_examples=at_depth(15, 300))
+@given(st.lists(st.lists(FREE, min_size=1, max_size=3) | CHANGES, min_size=2, max_size=8))
+def test_all_is_hidden_that_would_be_forgotten(steps: list[Any]) -> None:
+    asyncio.run(_hidden_and_forgotten(steps))
+
+
+async def _hidden_and_forgotten(steps: list[Any]) -> None:
+    """Of what replaces nothing: with what is forgotten goes what it had replaced, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        record, story, number = await _opened(folder), Story(), 0
+        try:
+            for step in steps:
+                if isinstance(step, tuple):
+                    if story.names:
+                        which, source = step
+                        name = story.names[which % len(story.names)]
+                        await record.remember(UpdateKnowledge(id=name, source=source))
+                    continue
+                made = []
+                for drawn in step:
+                    made.append(await story.operation(record, number, drawn))
+                    number += 1
+                await record.remember(*made[::-1])  # what is derived may come first
+            before = {one.id: one for one in await _listed(record, ALICE, Listed())}
+            await record.store.transact(BeginQuarantine(ALICE, source_origin(BAD), None))
+            hidden = {one.id for one in await _listed(record, ALICE, Listed(is_quarantined=True))}
+            hits = await record.search("what is the fare", min_score=0.0, limit=MOST)
+            assert {hit.id for hit in hits} == before.keys() - hidden
+            await record.reopen()
+            hits = await record.search("what is the fare", min_score=0.0, limit=MOST)
+            assert {hit.id for hit in hits} == before.keys() - hidden
+            await Forgetting(record.store).forget(ALICE, ForgetBody(source=BAD))
+            left = await _listed(record, ALICE, Listed(is_quarantined=True))
+            gone = before.keys() - {one.id for one in await _listed(record, ALICE, Listed())}
+            gone -= {one.id for one in left}
+            assert gone <= hidden
+            # What else is hidden came from there once, or from what did.
+            assert not [one for one in left if one.source is None and not one.derived_from] or any(
+                isinstance(step, tuple) for step in steps
+            )
         finally:
             await record.close()
 

@@ -98,7 +98,9 @@ TABLES = {
     "What searches return, by the kind of a case": 9,
     "Settings of one domain on the other": 3,
 }
-PLOTS = {"open-loop", "payloads", "plan-size", "history", "contention"}
+PLOTS = {
+    "open-loop", "payloads", "plan-size", "history", "contention", "precision-at-recall"
+}  # fmt: skip
 
 
 def rows_of(section: str) -> list[list[str]]:

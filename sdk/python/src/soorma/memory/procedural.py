@@ -389,17 +389,22 @@ class ProceduralCalls(EpisodicCalls):
         *,
         kind: Kind = "skill",
         whose: Whose = "any",
+        quarantined: bool = False,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> AsyncGenerator[VersionInfo, None]:
-        """Yields the versions of a procedure without their content, the newest first."""
+        """Yields the versions of a procedure without their content, the newest first.
+
+        With `quarantined`, those in quarantine instead of those that count.
+        """
         check_named(kind, name)
         path = f"{_path(kind, name)}/versions"
         scope, before = self.scope(tenant_id, user_id), None
         while True:
             page = await self._caller.get(
-                "memory", path, scope, _version_page, whose=_checked(whose), before=before
-            )
+                "memory", path, scope, _version_page, whose=_checked(whose), before=before,
+                quarantined="true" if quarantined else None,
+            )  # fmt: skip
             for version in page.versions:
                 yield version
             before = page.next

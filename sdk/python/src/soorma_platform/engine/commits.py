@@ -330,6 +330,7 @@ class ApplyCommit:
         """Applies the operations on memories; Conflict if a passage that was read has changed."""
         plan_id = None if settled is None else settled.plan_id
         remembering = memories.Remembering(
+            self._memories,
             found,
             self.cause,
             plan_id,
@@ -338,7 +339,7 @@ class ApplyCommit:
             user_id=self.scope.user_id,
         )
         remembering.check_reads(self.commit.memory_reads)
-        done = remembering.decide(self._memories)
+        done = remembering.decide()
         writes += remembering.writes()
         if self._stored_event is not None and (
             row := self._stored_event.row(self._memories, done, plan_id, found)

@@ -21,6 +21,7 @@ from soorma_platform.engine.commands import Need, Snapshot, Writes
 from soorma_platform.engine.episodic import Logging, PreparedInteraction
 from soorma_platform.engine.procedural import Practising
 from soorma_platform.engine.publishing import publish
+from soorma_platform.engine.quarantine import Sourced
 from soorma_platform.engine.rows.events import Audience, EventRow, EventsNeed
 from soorma_platform.engine.rows.passages import MemoriesFound, MemoriesNeed
 from soorma_platform.engine.rows.procedures import ProceduresFound, ProceduresNeed
@@ -133,11 +134,21 @@ def needs_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> list[Need]
     return needs
 
 
+def stored_by(changes: Iterable[Change]) -> dict[str, Sourced]:
+    """Returns where that comes from which changes store, by id."""
+    return {
+        change.operation.id or "": Sourced(change.operation.source, change.operation.derived_from)
+        for change in changes
+        if isinstance(change, semantic.PreparedPassage | procedural.PreparedProcedure)
+    }
+
+
 class Remembering:
     """The decision on the changes of one commit, each on what the earlier ones left."""
 
     def __init__(
         self,
+        changes: Sequence[Change],
         found: Snapshot,
         cause: Cause,
         plan_id: str | None,
@@ -147,6 +158,8 @@ class Remembering:
         user_id: str,
     ) -> None:
         memories = found.part(MemoriesFound)
+        stored = stored_by(changes)
+        self._changes = changes
         self._knowing = Knowing(
             memories,
             found.part(OriginsFound),
@@ -156,6 +169,7 @@ class Remembering:
             limits,
             by_handler=by_handler,
             user_id=user_id,
+            stored=stored,
         )
         self._logging = Logging(
             memories.logged,
@@ -181,9 +195,9 @@ class Remembering:
         """Raises Conflict unless these passages are at the revisions read (0: missing)."""
         self._knowing.check_reads(reads)
 
-    def decide(self, changes: Sequence[Change]) -> list[MemoryDone]:
+    def decide(self) -> list[MemoryDone]:
         """Returns the result of each change."""
-        return [self._decided(change) for change in changes]
+        return [self._decided(change) for change in self._changes]
 
     def _decided(self, change: Change) -> MemoryDone:
         if isinstance(change, PreparedInteraction):
@@ -196,4 +210,5 @@ class Remembering:
 
     def writes(self) -> Writes:
         """Returns the rows to write."""
-        return [*self._knowing.writes(), *self._logging.writes, *self._practising.writes]
+        stored = [*self._knowing.writes(), *self._logging.writes, *self._practising.writes]
+        return [*stored, *self._knowing.added]

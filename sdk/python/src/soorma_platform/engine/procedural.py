@@ -155,7 +155,9 @@ class Practising:
             self.writes.append(CountedOutcome(version.passage, change.succeeded))
             return MemoryDone(version.id, "counted", version=version.version)
         if isinstance(change, ActivateProcedure):
-            return self._switch(found, self._version(change, found, change.version))
+            version = self._version(change, found, change.version)
+            self._check_counts(change, version)
+            return self._switch(found, version)
         if isinstance(change, RollBackProcedure):
             return self._roll_back(change, found)
         self._existing(change, found)
@@ -164,13 +166,16 @@ class Practising:
     def _store(self, prepared: PreparedProcedure, found: ProcedureFound) -> MemoryDone:
         operation = prepared.operation
         origins = self._origins.inherited(operation.derived_from)
-        is_hidden = self._origins.hides_new(operation.source, origins)
+        is_hidden = self._origins.hides_new(
+            operation.source, origins, is_public=operation.is_public
+        )
         may_activate = operation.activate and not self._by_handler and not is_hidden
         equal = next(
             (
                 one
                 for one in found.versions.values()
-                if one.digest == prepared.digest and self._hides(one) == is_hidden
+                if one.digest == prepared.digest
+                and self._origins.hides(one, is_public=operation.is_public) == is_hidden
             ),
             None,
         )
@@ -197,9 +202,6 @@ class Practising:
         found.versions[version.version] = version
         outcome = "quarantined" if is_hidden else "stored"
         return MemoryDone(version.id, outcome, version=version.version)
-
-    def _hides(self, version: VersionRow) -> bool:
-        return self._origins.hides(version)
 
     def _check_id(self, operation: StoreProcedure) -> None:
         given = (operation.is_public, operation.id or "")
@@ -267,11 +269,6 @@ class Practising:
         """Makes a version the active one, or none, as the last activation."""
         assert found.row is not None  # noqa: S101 - it has versions
         active = _active(found)
-        if to is not None and (origin := self._origins.quarantined(origins_of(to))):
-            raise InvalidRequest(
-                f"version {to.version} of {found.row.kind} {found.row.name!r} is in quarantine, "
-                f"because it comes from {told(origin)}: release that before it is made active"
-            )
         if to is not active:
             _push(found.row, NO_VERSION if to is None else to.version)
             self._set_active(found, to)
@@ -279,9 +276,23 @@ class Practising:
             return MemoryDone("" if active is None else active.id, "retired")
         return MemoryDone(to.id, "activated", version=to.version)
 
+    def _check_counts(self, change: ActivateProcedure, version: VersionRow) -> None:
+        origins = origins_of(version)
+        origin = self._origins.quarantined(origins, is_public=change.is_public)
+        if origin is not None:
+            raise InvalidRequest(
+                f"version {version.version} of {change.kind} {change.name!r} is in quarantine, "
+                f"because it comes from {told(origin)}: release that before it is made active"
+            )
+
     def _roll_back(self, change: RollBackProcedure, found: ProcedureFound) -> MemoryDone:
         row = self._existing(change, found)
-        known = {*found.versions, NO_VERSION}  # versions may be forgotten
+        # Versions may be forgotten, and what is in quarantine is not rolled back to.
+        known = {NO_VERSION} | {
+            number
+            for number, version in found.versions.items()
+            if not self._origins.hides(version, is_public=change.is_public) or version.is_active
+        }
         activated = [number for number in decode(row.activated) if number in known]
         if not activated:
             raise InvalidRequest(

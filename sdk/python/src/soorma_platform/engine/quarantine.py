@@ -7,8 +7,8 @@ memories leaves out what has it, whenever that was stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -93,27 +93,54 @@ class HasOrigins(Protocol):
     def origins(self) -> str: ...
 
 
+class Sourced(NamedTuple):
+    """What a commit stores, as far as it says where that comes from."""
+
+    source: str | None
+    derived_from: Sequence[str]
+
+
 class Origins:
     """The origins of what a commit touches, and which of them are in quarantine.
 
-    `cause` is that of the commit, and `named` finds the passages that it has stored itself.
+    `cause` is that of the commit, `stored` all that it stores, by id, and `named` finds passages as
+    it has left them. What is public goes by what is in quarantine for everybody: no single user
+    decides what others find.
     """
 
     def __init__(
-        self, found: OriginsFound, cause: Cause, named: Callable[[str], PassageRow | None]
+        self,
+        found: OriginsFound,
+        cause: Cause,
+        stored: Mapping[str, Sourced],
+        named: Callable[[str], PassageRow | None],
     ) -> None:
         self._found = found
         self._own = [] if cause.actor is None else [agent_origin(cause.actor)]
+        self._stored = stored
         self._named = named
 
     def inherited(self, derived_from: Iterable[str]) -> list[str]:
-        """Returns the origins of what a passage is derived from, without the commit's agent."""
+        """Returns the origins of what a passage is derived from, without the commit's agent.
+
+        Also of what the same commit stores, be it later.
+        """
         origins: dict[str, None] = {}
-        for one in derived_from:
+        left, seen = [*derived_from], set[str]()
+        while left:
+            one = left.pop()
+            if one in seen:
+                continue
+            seen.add(one)
             row = self._named(one)
-            of_one = self._found.of.get(one, []) if row is None else origins_of(row)
-            origins |= dict.fromkeys(of_one)
-        found = [origin for origin in origins if origin not in self._own]
+            origins |= dict.fromkeys(
+                self._found.of.get(one, []) if row is None else origins_of(row)
+            )
+            if (stored := self._stored.get(one)) is not None:
+                if stored.source is not None:
+                    origins[source_origin(stored.source)] = None
+                left += stored.derived_from
+        found = sorted(origin for origin in origins if origin not in self._own)
         if len(found) > MOST_ORIGINS:
             raise LimitExceeded(
                 f"what this is derived from comes from {len(found):,} sources and agents; derive "
@@ -124,18 +151,28 @@ class Origins:
             )
         return found
 
-    def quarantined(self, origins: Iterable[str]) -> str | None:
+    def quarantined(self, origins: Iterable[str], *, is_public: bool) -> str | None:
         """Returns the first of these origins that is in quarantine; None if none is."""
-        return first_in(self._found.quarantined, origins)
+        return first_in(self._found.of_tenant if is_public else self._found.quarantined, origins)
 
-    def hides_new(self, source: str | None, inherited: Iterable[str]) -> bool:
+    def hides_agent(self) -> bool:
+        """Returns True if the commit's own agent is in quarantine."""
+        return self.quarantined(self._own, is_public=False) is not None
+
+    def hides_new(self, source: str | None, inherited: Iterable[str], *, is_public: bool) -> bool:
         """Returns True if what the commit stores is in quarantine from the start."""
         own = self._own if source is None else [source_origin(source), *self._own]
-        return self.quarantined([*own, *inherited]) is not None
+        return self.quarantined([*own, *inherited], is_public=is_public) is not None
 
-    def hides(self, row: HasOrigins) -> bool:
-        """Returns True if a passage is in quarantine."""
-        return bool(self._found.quarantined) and self.quarantined(origins_of(row)) is not None
+    def hides(self, row: HasOrigins, *, is_public: bool) -> bool:
+        """Returns True if a passage or a version is in quarantine."""
+        if not self._found.quarantined:
+            return False
+        return self.quarantined(origins_of(row), is_public=is_public) is not None
+
+    def hides_from_user(self, row: HasOrigins) -> bool:
+        """Returns True if the user does not find a passage, be it public or not."""
+        return self.hides(row, is_public=False)
 
 
 def origins_of(row: HasOrigins | InteractionRow) -> list[str]:
@@ -158,8 +195,13 @@ def labelled(row: PassageRow, parts: list[NewPart]) -> list[NewPart]:
     """Returns the parts of a new passage, with the labels of its origins."""
     if row.cause.actor is None and row.origins == "[]":
         return parts
-    packed = b"".join(map(terms.packed_label, labels_of(row)))
+    packed = packed_labels(labels_of(row))
     return [replace(part, terms=part.terms + packed) for part in parts]
+
+
+def packed_labels(of: Iterable[int]) -> bytes:
+    """Returns labels as the terms of a part hold them."""
+    return b"".join(map(terms.packed_label, of))
 
 
 def labels_of(row: PassageRow) -> list[int]:

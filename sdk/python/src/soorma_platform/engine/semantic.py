@@ -13,6 +13,7 @@ from soorma_common.causes import Cause
 from soorma_common.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
+from soorma_common.quarantine import source_origin
 from soorma_common.semantic import (
     MOST_ALIASES,
     MOST_SOURCES,
@@ -28,7 +29,16 @@ from soorma_common.semantic import (
 )
 from soorma_common.times import milliseconds
 from soorma_platform.engine.commands import Writes
-from soorma_platform.engine.quarantine import Origins, labelled, labels_of, origins_of, told
+from soorma_platform.engine.quarantine import (
+    Origins,
+    Sourced,
+    labelled,
+    labels,
+    labels_of,
+    origins_of,
+    packed_labels,
+    told,
+)
 from soorma_platform.engine.replacing import Replaced, ends_with, in_its_place, replaced
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
@@ -46,7 +56,7 @@ from soorma_platform.engine.rows.passages import (
     PassageRow,
     Restatement,
 )
-from soorma_platform.engine.rows.quarantines import OriginsFound
+from soorma_platform.engine.rows.quarantines import AddedOrigins, OriginsFound
 
 _encode = msgspec.json.Encoder().encode
 _TO_SUPERSEDE = "that it is to supersede"
@@ -127,7 +137,7 @@ def add_need(need: MemoriesNeed, change: Change) -> None:
         return
     operation = change.operation
     adds = operation.external_id or operation.aliases or operation.tags
-    adds = adds or fields_of(operation.metadata)
+    adds = adds or fields_of(operation.metadata) or operation.derived_from
     need.digests[change.digest] = need.digests.get(change.digest, False) or bool(adds)
     if operation.id is not None:
         need.ids.add(operation.id)
@@ -155,10 +165,13 @@ class Knowing:
         *,
         by_handler: bool,
         user_id: str,
+        stored: Mapping[str, Sourced],
     ) -> None:
         self._user_id = user_id
         self._own, self._public = _Shelf(memories.own), _Shelf(memories.public)
-        self.origins = Origins(origins, cause, self._find)
+        self.origins = Origins(origins, cause, stored, self._find)
+        self.added: list[AddedOrigins] = []
+        """to be written once all that the commit stores is"""
         self._now = now
         self._cause = cause
         self._plan_id = plan_id
@@ -172,7 +185,7 @@ class Knowing:
         """
         for passage_id, revision in reads.items():
             row = self._find(passage_id)
-            current = 0 if row is None or self.origins.hides(row) else row.revision
+            current = 0 if row is None or self.origins.hides_from_user(row) else row.revision
             if current != revision:
                 raise Conflict(
                     f"passage {passage_id!r} was read at revision {revision} and is at {current} "
@@ -201,12 +214,19 @@ class Knowing:
         shelf = self._public if operation.is_public and not is_proposed else self._own
         passage_id = operation.id or ""
         origins = self.origins.inherited(operation.derived_from)
-        is_hidden = self.origins.hides_new(operation.source, origins)
+        is_hidden = self.origins.hides_new(
+            operation.source, origins, is_public=operation.is_public and not is_proposed
+        )
+        there = shelf.named(passage_id)
+        is_same = there is not None and there.is_open and there.digest == prepared.digest
+        if there is not None and is_same and self._hides(there) != is_hidden:
+            # It comes again, and was put into quarantine meanwhile, or released.
+            return MemoryDone(there.id, _outcome(operation, "restated", not is_hidden))
         equal, before = self._before(operation, shelf, prepared.digest, is_hidden=is_hidden)
         start, _ = _period(operation)
         closed = self._replace(before, passage_id if equal is None else equal.id, start)
         if equal is not None:
-            self._restate(shelf, equal, operation, passage_id)
+            self._restate(shelf, equal, operation, passage_id, origins)
             return MemoryDone(equal.id, _outcome(operation, "restated", is_hidden), closed)
         if shelf.named(passage_id) is not None:
             raise InvalidRequest(
@@ -275,18 +295,21 @@ class Knowing:
 
     def _equal(self, shelf: _Shelf, digest: bytes, *, is_hidden: bool) -> PassageRow | None:
         found = shelf.equals(digest)
-        return next((row for row in found if self.origins.hides(row) == is_hidden), None)
+        return next((row for row in found if self._hides(row) == is_hidden), None)
+
+    def _hides(self, row: PassageRow) -> bool:
+        return self.origins.hides(row, is_public=row.is_public)
 
     def _replaced(
         self, start: int, end: int, superseded: list[PassageRow], others: list[PassageRow]
     ) -> Replaced:
         """Returns what a passage replaces. One in quarantine is replaced, and ends no other."""
-        hidden = [row for row in others if self.origins.hides(row)]
-        counting = [row for row in others if not self.origins.hides(row)]
-        before = replaced(start, end, superseded, counting, self._find, self.origins.hides)
+        hidden = [row for row in others if self._hides(row)]
+        counting = [row for row in others if not self._hides(row)]
+        before = replaced(start, end, superseded, counting, self._find, self._hides)
         if not hidden:
             return before
-        too = replaced(start, before.until, (), hidden, self._find, self.origins.hides)
+        too = replaced(start, before.until, (), hidden, self._find, self._hides)
         return before._replace(
             ended=[*before.ended, *too.ended], closed=[*before.closed, *too.closed]
         )
@@ -297,6 +320,8 @@ class Knowing:
             return []
         _, row = self._named(operation.supersedes, _TO_SUPERSEDE)
         path = in_its_place(row, start, self._find)
+        if self._by_handler:  # to it, what is in quarantine is not there
+            path = [one for one in path if not self._hides(one)]
         for one in path:
             self._check_may_change(one)
         return path
@@ -337,7 +362,12 @@ class Knowing:
         return self._public if row.is_public else self._own
 
     def _restate(
-        self, shelf: _Shelf, row: PassageRow, operation: StoreKnowledge, passage_id: str
+        self,
+        shelf: _Shelf,
+        row: PassageRow,
+        operation: StoreKnowledge,
+        passage_id: str,
+        origins: list[str],
     ) -> None:
         """Counts one more statement of a passage, with the tags, names and fields that it adds."""
         if not operation.is_recalled:
@@ -346,12 +376,16 @@ class Knowing:
         row.revision += 1
         row.updated_at = self._now
         row.outlives_plan |= operation.outlives_plan
-        before = (row.aliases, row.tags, row.metadata, row.source)
-        if operation.external_id is not None:  # a document that comes again, as it is now
+        before = (row.aliases, row.tags, row.metadata, row.source, row.origins)
+        if self._by_handler and self._hides(row):
+            pass  # it counts, and changes nothing
+        elif operation.external_id is not None:  # a document that comes again, as it is now
             row.aliases, row.tags = _text(operation.aliases), _text(operation.tags)
-            row.metadata, row.source = object_text(operation.metadata), operation.source
+            row.metadata = object_text(operation.metadata)
+            self._set_source(row, operation.source)
         else:
             self._merge(row, operation)
+        self._add_origins(row, origins)
         plan_id = operation.plan_id or self._plan_id
         shelf.restate(
             row,
@@ -359,8 +393,27 @@ class Knowing:
         )
         # It may be what was recalled itself, under any of its names.
         shelf.derive(row, [one for one in operation.derived_from if shelf.named(one) is not row])
-        after = (row.aliases, row.tags, row.metadata, row.source)
+        after = (row.aliases, row.tags, row.metadata, row.source, row.origins)
         shelf.change(row, relabelled=before != after)
+
+    def _set_source(self, row: PassageRow, source: str | None) -> None:
+        """Names the source of a passage; it still comes from the one before, too."""
+        before, row.source = row.source, source
+        if before is not None and before != source:
+            row.origins = _text(sorted({*decode(row.origins), source_origin(before)}))
+        if source is not None and before != source:
+            self._spread(row, [source_origin(source)])
+
+    def _add_origins(self, row: PassageRow, origins: list[str]) -> None:
+        """Notes where else a passage comes from, and so what is derived from it."""
+        known = {*origins_of(row)}
+        if more := [one for one in origins if one not in known]:
+            row.origins = _text(sorted({*decode(row.origins), *more}))
+            self._spread(row, more)
+
+    def _spread(self, row: PassageRow, origins: list[str]) -> None:
+        if row.number is not None:
+            self.added.append(AddedOrigins(row, _text(origins), packed_labels(labels(origins))))
 
     def _merge(self, row: PassageRow, operation: StoreKnowledge) -> None:
         """Adds what another statement of a passage says of it.
@@ -373,7 +426,7 @@ class Knowing:
             row.metadata = _merged(row.metadata, more)
 
     def _check_may_change(self, row: PassageRow) -> None:
-        if self._by_handler and self.origins.hides(row):
+        if self._by_handler and self._hides(row):
             raise Forbidden(
                 f"passage {row.id!r} is in quarantine, where no handler changes anything: an "
                 "application may"
@@ -387,13 +440,15 @@ class Knowing:
     def _update(self, operation: UpdateKnowledge) -> MemoryDone:
         shelf, row = self._named(operation.id, "to be updated")
         self._check_may_change(row)
+        if self._by_handler and self.origins.hides_agent():
+            return MemoryDone(row.id, "quarantined")
         for name in ("aliases", "tags"):
             if (given := getattr(operation, name)) is not msgspec.UNSET:
                 setattr(row, name, _text(given))
         if operation.metadata is not msgspec.UNSET:
             row.metadata = object_text(operation.metadata)
         if operation.source is not msgspec.UNSET:
-            row.source = operation.source
+            self._set_source(row, operation.source)
         for name, none in (("valid_from", ALWAYS), ("valid_until", NEVER)):
             if (text := getattr(operation, name)) is not msgspec.UNSET:
                 setattr(row, name, none if text is None else milliseconds(text))
@@ -445,17 +500,19 @@ class Knowing:
         return MemoryDone(row.id, "published", closed)
 
     def _check_not_hidden(self, row: PassageRow) -> None:
-        if self.origins.hides(row):
-            origin = self.origins.quarantined(origins_of(row))
+        if self._hides(row):
+            origin = self.origins.quarantined(origins_of(row), is_public=row.is_public)
             raise InvalidRequest(
                 f"passage {row.id!r} is in quarantine, because it comes from {told(f'{origin}')}: "
                 "release that before it is made public"
             )
 
     def _forget(self, operation: ForgetKnowledge) -> MemoryDone:
-        row = self._public.named(operation.id)
-        if row is not None:
-            self._check_may_change(row)
+        for row in (self._own.named(operation.id), self._public.named(operation.id)):
+            if row is not None:
+                self._check_may_change(row)
+        if self._by_handler and self.origins.hides_agent():
+            return MemoryDone(operation.id, "quarantined")
         gone: list[str] = []
         for shelf in (self._own, self._public):
             gone += shelf.forget(operation.id)

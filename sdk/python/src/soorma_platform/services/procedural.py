@@ -66,6 +66,9 @@ _LIMIT = http.page_limit()
 _PROPOSED = http.Choice(
     "proposed", "Only those of which a handler has proposed a version.", ("false", "true")
 )
+_QUARANTINED = http.Choice(
+    "quarantined", "Those in quarantine, instead of those that count.", ("false", "true")
+)
 _WHOSE = http.Choice(
     "whose", "The user's own, the tenant's, or the first of these.", ("any", "own", "public")
 )
@@ -123,7 +126,8 @@ def procedural_endpoints(
         Endpoint("DELETE", one, _OF_USER, faces.delete_procedure, Receipt, query=(_OWNER,),
                  parts=(_A_KIND,), headers=(http.FENCE,), errors=(Forbidden, NotFound)),
         Endpoint("GET", f"{one}/versions", _OF_USER, faces.list_versions, VersionPage,
-                 query=(_WHOSE, _BEFORE, _LIMIT), parts=(_A_KIND,), errors=(NotFound,)),
+                 query=(_WHOSE, _BEFORE, _LIMIT, _QUARANTINED), parts=(_A_KIND,),
+                 errors=(NotFound,)),
         Endpoint("GET", f"{one}/files/{{path}}", _OF_USER, faces.get_procedure_file, ProcedureFile,
                  query=(_WHOSE, _VERSION), parts=(_A_KIND, _A_PATH), errors=(NotFound,)),
         change("activate", faces.activate_procedure, ActivateBody),
@@ -192,8 +196,9 @@ class _Procedural:
         size = _LIMIT.size(request)
         for is_public in _PLACES[_WHOSE.of(request)]:
             rows = await self._procedures.versions(
-                request.scope, _key(request, is_public), _BEFORE.of(request), size.to_read
-            )
+                request.scope, _key(request, is_public), _BEFORE.of(request), size.to_read,
+                quarantined=_QUARANTINED.of(request) == "true",
+            )  # fmt: skip
             if rows:
                 page, following = size.cut(rows, lambda row: row.version)
                 return http.json_response(VersionPage([info_of(row) for row in page], following))

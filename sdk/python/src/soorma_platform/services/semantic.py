@@ -242,5 +242,5 @@ class _Semantic:
             )
         passage = passage_of(row)
         alike = await self._likeness.alike(row.number or 0, MOST_ALIKE)
-        passage.alike = [one.id for one in alike]
+        passage.alike = [one.id for one in alike if first_in(quarantined, origins_of(one)) is None]
         return passage

@@ -8,12 +8,12 @@ from soorma.cli.doctor import (
     agents,
     installation,
     machine,
-    memories,
     platform,
     settings,
     store,
 )
 from soorma.cli.doctor.finding import Finding, problem, warning
+from soorma.cli.doctor.memories import checks as memory_checks
 from soorma.cli.doctor.scene import Scene
 
 Check = Callable[[Scene], Iterable[Finding]]
@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "store": store.CHECKS,
     "platform": platform.CHECKS,
     "agents": agents.CHECKS,
-    "memories": memories.CHECKS,
+    "memories": memory_checks.CHECKS,
 }
 
 

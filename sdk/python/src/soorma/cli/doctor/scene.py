@@ -28,14 +28,14 @@ LOOK_SECONDS = 0.4
 MEMORY_METRICS = "soorma_memory_"
 
 
-class Metrics(NamedTuple):
+class MemoryMetrics(NamedTuple):
     """The metrics of a platform's memories: values by name, and the embedding model, if any."""
 
     values: Mapping[str, float]
     model: str | None
 
     @classmethod
-    def of(cls, text: str) -> Metrics:
+    def of(cls, text: str) -> MemoryMetrics:
         """Returns those in the response to GET /metrics; ValueError if it is no such."""
         from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - slow
 
@@ -127,13 +127,13 @@ class Scene:
         return is_alive and (not opened or str(use.lock.resolve()) in opened)
 
     @cached_property
-    def metrics(self) -> Metrics | None:
+    def metrics(self) -> MemoryMetrics | None:
         """The metrics of the memories of the platform that responds; None without one."""
         response = self.responses.get("memory")
         if response is None or not speaks_for(response, "memory"):
             return None
         text = connection.probe_text(response.address, "/metrics", seconds=PATIENCE_SECONDS)
-        return None if text is None else Metrics.of(text)
+        return None if text is None else MemoryMetrics.of(text)
 
     def expects(self, service: str) -> bool:
         """True if the service should respond: it runs here, or the environment names a platform."""
@@ -198,3 +198,11 @@ def _address(service: str, running: Running | None) -> str:
     if running is not None and service in running.ports:
         return running.address(service)
     return services.address("127.0.0.1", services.PORTS[service])
+
+
+def counted_memories(scene: Scene) -> MemoryCounts | None:
+    """Returns the counts of the record's memories; None if they cannot be counted."""
+    try:
+        return scene.memories
+    except SoormaError:
+        return None  # the check `record` reports it

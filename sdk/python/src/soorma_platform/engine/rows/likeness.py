@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
+
+from soorma_common.causes import Cause
 
 
 class Likeness(msgspec.Struct):
@@ -15,8 +15,11 @@ class Likeness(msgspec.Struct):
     cosine: float
 
 
-class AlikeRow(NamedTuple):
-    """A passage that seems to state the same as another."""
+class AlikeRow(msgspec.Struct):
+    """A passage that seems to state the same as another, and where it comes from."""
 
     id: str
     cosine: float
+    source: str | None
+    cause: Cause
+    origins: str

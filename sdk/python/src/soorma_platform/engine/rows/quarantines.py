@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_platform.engine.commands import Need
+from soorma_platform.engine.rows.passages import PassageRow
 
 EVERYBODY = ""
 """Stands for all users of a tenant; no user has it as his id."""
@@ -49,7 +50,21 @@ class OriginsNeed(Need):
 
 
 class OriginsFound(msgspec.Struct):
-    """The origins in quarantine, and those of memories by their ids, as far as they are there."""
+    """The origins in quarantine, and those of memories by their ids, as far as they are there.
+
+    `quarantined` are for the user, `of_tenant` those of them that are so for everybody.
+    """
 
     quarantined: frozenset[str] = frozenset()
+    of_tenant: frozenset[str] = frozenset()
     of: dict[str, list[str]] = {}
+
+
+class AddedOrigins(msgspec.Struct):
+    """Origins that a passage has from now on, and so has what is derived from it, however far."""
+
+    row: PassageRow
+    origins: str
+    """JSON text"""
+    labels: bytes
+    """as the terms of a part hold them"""

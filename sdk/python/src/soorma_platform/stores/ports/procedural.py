@@ -44,9 +44,18 @@ class ProceduralStore(Protocol):
         ...
 
     async def versions(
-        self, scope: Scope, key: ProcedureKey, before: int | None, limit: int
+        self,
+        scope: Scope,
+        key: ProcedureKey,
+        before: int | None,
+        limit: int,
+        *,
+        quarantined: bool = False,
     ) -> builtins.list[StoredVersion]:
-        """Returns versions below a number without their content, the newest first."""
+        """Returns versions below a number without their content, the newest first.
+
+        Those that are not in quarantine, or just those that are.
+        """
         ...
 
     async def numbers(self, scope: Scope, key: ProcedureKey) -> builtins.list[int]:
@@ -58,7 +67,7 @@ class ProceduralStore(Protocol):
     ) -> builtins.list[ProcedureInfoRow]:
         """Returns procedures of the user and the tenant after a number.
 
-        With `proposed`, those of which a version is proposed.
+        With `proposed`, those of which a version is proposed. Versions in quarantine do not count.
         """
         ...
 

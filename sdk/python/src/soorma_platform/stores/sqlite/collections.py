@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import apsw
 
+from soorma_common.names import Scope
 from soorma_platform.engine.rows.passages import (
     KEPT_CHANGES,
+    PROCEDURAL,
+    SEMANTIC,
     CollectionRow,
     NewPart,
     PartRow,
@@ -19,6 +22,7 @@ from soorma_platform.stores.sqlite.transactions import Writing
 collection = Select("collection", CollectionRow)
 passage = Select("passage", PassageRow)
 insert = Mutation("insert_passage", PassageRow, "content")
+part_row = Select("parts_of", PartRow)
 _insert_part = Mutation("insert_part", "collection", PartRow)
 _NO_PART = -1
 """Stands for the parts of a passage that is gone, in the row that says so."""
@@ -65,6 +69,25 @@ def change_parts(
         execute(
             connection, "update_part", number, part, change, *times, until_before, terms.get(part)
         )
+
+
+def add_terms(connection: apsw.Connection, number: int, terms: bytes) -> None:
+    """Adds terms to all parts of a passage, wherever it is."""
+    within = value(connection, "collection_of", number)
+    parts = part_row.all(connection, number)
+    last = value(connection, "count_changes", within, len(parts), 0)
+    for change, part in enumerate(parts, last - len(parts) + 1):
+        execute(connection, "replace_terms", number, part.part, change, (part.terms or b"") + terms)
+
+
+def derived_places(connection: apsw.Connection, scope: Scope) -> list[int | None]:
+    """Returns the collections in which something may be derived from what a user reads."""
+    found = (
+        collection.one(connection, scope.tenant_id, user_id, kind)
+        for kind in (SEMANTIC, PROCEDURAL)
+        for user_id in (scope.user_id, None)
+    )
+    return [None if row is None else row.id for row in found]
 
 
 def remove_parts(connection: apsw.Connection, within: int, number: int) -> None:

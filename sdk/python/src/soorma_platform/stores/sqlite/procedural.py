@@ -192,12 +192,20 @@ class SqliteProcedural:
             return None if passage is None else _stored.one(connection, passage)
 
     async def versions(
-        self, scope: Scope, key: ProcedureKey, before: int | None, limit: int
+        self,
+        scope: Scope,
+        key: ProcedureKey,
+        before: int | None,
+        limit: int,
+        *,
+        quarantined: bool = False,
     ) -> builtins.list[StoredVersion]:
         until = NEVER if before is None else before
         with self._connections.reads(together=True) as connection:
             procedure = _number(connection, scope, key)
-            return _before.all(connection, procedure, until, scope.user_id, limit)
+            return _before.all(
+                connection, procedure, until, scope.user_id, limit, scope.tenant_id, quarantined
+            )
 
     async def numbers(self, scope: Scope, key: ProcedureKey) -> builtins.list[int]:
         with self._connections.reads(together=True) as connection:
@@ -210,7 +218,9 @@ class SqliteProcedural:
         def look(connection: apsw.Connection) -> builtins.list[ProcedureInfoRow]:
             rows = [_collection(connection, scope, public) for public in (False, True)]
             places = [None if row is None else row.id for row in rows]
-            return _after.all(connection, *places, after, kind, scope.user_id, proposed, limit)
+            return _after.all(
+                connection, *places, after, kind, scope.user_id, proposed, limit, scope.tenant_id
+            )
 
         return await self._connections.overview.look(look)
 

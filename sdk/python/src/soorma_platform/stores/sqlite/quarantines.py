@@ -11,6 +11,7 @@ from soorma_common.names import Owner, Scope
 from soorma_platform.engine.rows.passages import EPISODIC, PROCEDURAL, SEMANTIC
 from soorma_platform.engine.rows.quarantines import (
     EVERYBODY,
+    AddedOrigins,
     OriginsFound,
     OriginsNeed,
     QuarantineFound,
@@ -44,6 +45,10 @@ def load_origins(loading: Loading, need: OriginsNeed) -> None:
     connection, scope = loading.connection, loading.scope
     found = loading.found.part(OriginsFound)
     found.quarantined = origins_for(connection, scope)
+    if found.quarantined:
+        found.of_tenant = frozenset(
+            values(connection, "quarantined_origins", scope.tenant_id, EVERYBODY)
+        )
     if not need.ids:
         return
     rows = [
@@ -72,6 +77,16 @@ def release(writing: Writing, released: ReleasedQuarantine) -> None:
     execute(writing.connection, "end_quarantine", *_owner(writing.whose), released.row.origin)
 
 
+def spread(writing: Writing, added: AddedOrigins) -> None:
+    """Adds origins to a passage and to all that is derived from it, wherever that is."""
+    connection, row = writing.connection, added.row
+    places = collections.derived_places(connection, writing.scope)
+    numbers = values(connection, "derived_passages", row.collection, row.number, *places)
+    for number in numbers:
+        execute(connection, "add_origins", number, added.origins)
+        collections.add_terms(connection, number, added.labels)
+
+
 def _owner(whose: Scope | Owner) -> tuple[str, str]:
     if isinstance(whose, Scope):
         return whose.tenant_id, whose.user_id
@@ -95,4 +110,8 @@ class SqliteQuarantines:
 
 
 LOADERS: dict[type[Any], Any] = {QuarantineNeed: load, OriginsNeed: load_origins}
-WRITERS: dict[type[Any], Any] = {QuarantineRow: insert, ReleasedQuarantine: release}
+WRITERS: dict[type[Any], Any] = {
+    QuarantineRow: insert,
+    ReleasedQuarantine: release,
+    AddedOrigins: spread,
+}

@@ -44,7 +44,7 @@ _text = Select("passage_text", StoredPassage)
 _after = Select("passages_after", StoredPassage)
 _of_external_id = Select("passages_of_external_id", StoredPassage)
 _of_subject = Select("passages_of_subject", StoredPassage)
-_parts = Select("parts_of", PartRow)
+_parts = collections.part_row
 _changes = Select("parts_after", PartRow)
 _vectors = Select("vectors_after", VectorRow)
 _update = Mutation("update_passage", PassageRow)
@@ -110,16 +110,6 @@ def _load_collection(
         note(part.names[passage_id], with_parts=True)
 
 
-def _places(connection: apsw.Connection, scope: Scope) -> list[int | None]:
-    """Returns the collections in which something may be derived from what a user forgets."""
-    found = (
-        collections.collection.one(connection, scope.tenant_id, user_id, kind)
-        for kind in (SEMANTIC, PROCEDURAL)
-        for user_id in (scope.user_id, None)
-    )
-    return [None if row is None else row.id for row in found]
-
-
 def _load_followers(connection: apsw.Connection, found: MemoriesFound) -> None:
     """Loads what has replaced the passages that were loaded, what has replaced that, and so on."""
     parts = [part for part in (found.own, found.public) if part.row is not None]
@@ -152,7 +142,7 @@ def _load_doomed(
 
     Also with those that the commit may replace before, as they go with what has replaced them.
     """
-    ids = _places(connection, scope)
+    ids = collections.derived_places(connection, scope)
     doomed: dict[str, list[int]] = {}
     for row in [*found.own.passages.values(), *found.public.passages.values()]:
         doomed[row.id] = values(connection, "doomed_passages", row.collection, row.number, *ids)
@@ -346,7 +336,7 @@ def load_doomed(loading: Loading, need: DoomedNeed) -> None:
     """Loads passages to be forgotten, with all that goes with them."""
     found, seen = loading.found.part(DoomedFound), set()
     scope = loading.scope
-    places = _places(loading.connection, scope)
+    places = collections.derived_places(loading.connection, scope)
     for number in need.numbers:
         row = _passage.one(loading.connection, number)
         if row is None:

@@ -31,7 +31,7 @@ BATCH = 8
 BATCH_PIECES = 512
 THREADS = 1
 """Of the model: more than one takes the processor from the event loop."""
-ADVICE = "install it: pip install 'soorma-core[embeddings]'"
+ADVICE = "install it: pip install -e 'sdk/python[embeddings]' in a clone"
 _BLOCK = 1 << 20
 
 CALIBRATION = Calibration(

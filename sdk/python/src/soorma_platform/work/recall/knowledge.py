@@ -16,6 +16,7 @@ from soorma_common.names import Scope
 from soorma_common.semantic import Hit, Hits, Passage, SearchBody, fields_of
 from soorma_common.times import milliseconds, time_of
 from soorma_platform.engine import semantic
+from soorma_platform.engine.memories import stored_by
 from soorma_platform.engine.quarantine import first_in, hidden_labels, origins_of
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.likeness import may_restate
@@ -140,6 +141,7 @@ class KnowledgeSearch:
             self._limits,
             by_handler=False,
             user_id=scope.user_id,
+            stored=stored_by(changes),
         )
         for change in changes:
             knowing.decide(change)

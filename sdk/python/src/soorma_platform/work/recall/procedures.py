@@ -19,6 +19,7 @@ from soorma_common.procedural import (
 from soorma_common.semantic import MOST_HITS, fields_of
 from soorma_common.times import time_of
 from soorma_platform.engine.procedural import kind_label
+from soorma_platform.engine.quarantine import hidden_labels
 from soorma_platform.engine.rows.passages import ALWAYS, NEVER
 from soorma_platform.engine.rows.procedures import ActiveRow, StoredVersion
 from soorma_platform.stores.ports.procedural import ProceduralStore
@@ -77,9 +78,8 @@ class ProcedureSearch:
         """Returns what is about a context, but for `others`: the most similar first."""
         labels = [kind_label(body.kind)]
         bounds = (body.mode, MOST_HITS, body.min_score, labels, ALWAYS, NEVER, standing.now)
-        return await self._searching.find(
-            standing.rows, Mine(others), Ask(context, *bounds), meaning
-        )
+        ask = Ask(context, *bounds, hidden=hidden_labels(standing.quarantined))
+        return await self._searching.find(standing.rows, Mine(others), ask, meaning)
 
 
 def _applying(active: Sequence[ActiveRow], body: RelevantBody) -> list[ActiveRow]:

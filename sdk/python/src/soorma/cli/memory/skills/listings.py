@@ -141,6 +141,10 @@ def versions(
     name: ProcedureName,
     kind: OfKind = "skill",
     whose: OfWhom = "any",
+    quarantined: Annotated[
+        bool,
+        typer.Option("--quarantined", help="Those in quarantine, instead of those that count."),
+    ] = False,
     limit: Limit = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -149,7 +153,10 @@ def versions(
     most = output.MOST_ROWS if limit is None and not as_json else limit
 
     async def ask(platform: PlatformConnection) -> list[VersionInfo]:
-        async with aclosing(platform.memory.list_versions(name, kind=kind, whose=whose)) as stream:
+        listed = platform.memory.list_versions(
+            name, kind=kind, whose=whose, quarantined=quarantined
+        )
+        async with aclosing(listed) as stream:
             return [one async for one in stream]
 
     found = on_platform(tenant, user, ask)

@@ -9,10 +9,10 @@ ON CONFLICT DO NOTHING;
 
 -- name: alike
 -- The open passages that seem to state the same as one.
-SELECT p.id, l.cosine FROM passage_likeness l JOIN passages p ON p.number = l.other
+SELECT p.id, l.cosine, p.source, p.cause, p.origins FROM passage_likeness l JOIN passages p ON p.number = l.other
 WHERE l.passage = ?1 AND p.closed_at = 4611686018427387904
 UNION ALL
-SELECT p.id, l.cosine FROM passage_likeness l JOIN passages p ON p.number = l.passage
+SELECT p.id, l.cosine, p.source, p.cause, p.origins FROM passage_likeness l JOIN passages p ON p.number = l.passage
 WHERE l.other = ?1 AND p.closed_at = 4611686018427387904
 LIMIT ?2;
 

@@ -72,7 +72,7 @@ UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
     derived_from = :derived_from,
     metadata = :metadata, source = :source, valid_from = :valid_from, valid_until = :valid_until,
     until_before = :until_before, closed_at = :closed_at, closed_by = :closed_by, stated = :stated, is_recalled = :is_recalled, revision = :revision,
-    outlives_plan = :outlives_plan
+    outlives_plan = :outlives_plan, origins = :origins
 WHERE number = :number;
 
 -- name: publish_passage
@@ -118,6 +118,13 @@ VALUES (
 UPDATE passage_parts SET change = ?3, closed_at = ?4, valid_from = ?5, valid_until = ?6,
     until_before = ?7, terms = coalesce(?8, terms)
 WHERE passage = ?1 AND part = ?2;
+
+-- name: collection_of
+SELECT collection FROM passages WHERE number = ?;
+
+-- name: replace_terms
+UPDATE passage_parts SET change = ?3, terms = ?4
+WHERE passage = ?1 AND part = ?2 AND terms IS NOT NULL;
 
 -- name: remove_vectors
 DELETE FROM part_vectors WHERE passage = ?;

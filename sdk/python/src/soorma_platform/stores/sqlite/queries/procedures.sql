@@ -102,6 +102,12 @@ FROM procedure_versions v JOIN passages p ON p.number = v.passage
     JOIN procedures r ON r.number = v.procedure
 WHERE v.procedure = ?1 AND v.version < ?2
     AND (p.is_public = 0 OR p.is_proposed = 0 OR p.user_id = ?3)
+    AND EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?5 AND q.user_id IN ('', ?3)
+            AND (q.origin = 'source:' || p.source
+                OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                OR q.origin IN (SELECT value FROM json_each(p.origins)))) = ?6
 ORDER BY v.version DESC LIMIT ?4;
 
 -- name: versions_of
@@ -121,7 +127,13 @@ WITH seen AS (
     FROM procedures r JOIN procedure_versions v ON v.procedure = r.number
         JOIN passages p ON p.number = v.passage
     WHERE r.collection IN (?1, ?2) AND r.number > ?3 AND (?4 IS NULL OR r.kind = ?4)
-        AND (p.is_public = 0 OR p.is_proposed = 0 OR p.user_id = ?5))
+        AND (p.is_public = 0 OR p.is_proposed = 0 OR p.user_id = ?5)
+        AND NOT EXISTS (
+            SELECT 1 FROM quarantines q
+            WHERE q.tenant_id = ?8 AND q.user_id IN ('', ?5)
+                AND (q.origin = 'source:' || p.source
+                    OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                    OR q.origin IN (SELECT value FROM json_each(p.origins)))))
 SELECT number, kind, name, count(*) AS versions, max(version) AS newest,
     sum(is_proposed) AS proposed, max(is_public) AS is_public, max(updated_at) AS updated_at,
     max(CASE WHEN is_active THEN version END) AS active,

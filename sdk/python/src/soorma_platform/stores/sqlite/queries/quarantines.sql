@@ -36,3 +36,27 @@ SELECT 'agent:' || i.agent_id FROM named n JOIN interactions i ON i.passage = n.
 WHERE i.agent_id IS NOT NULL
 UNION
 SELECT o.value FROM named n JOIN passages p ON p.number = n.number, json_each(p.origins) o;
+
+-- name: derived_passages
+-- What is derived from a passage of a collection (?1, ?2), what is derived from that, and so on, in
+-- these collections; not the passage itself, which its own change has written.
+WITH RECURSIVE
+    places (collection) AS (SELECT ?1 UNION SELECT ?3 UNION SELECT ?4 UNION SELECT ?5 UNION SELECT ?6),
+    derived (number, id) AS (
+        SELECT number, id FROM passages WHERE number = ?2
+        UNION
+        SELECT p.number, p.id FROM derived d JOIN passages p ON p.number IN (
+            SELECT f.passage FROM places c JOIN passage_sources f
+                ON f.collection = c.collection AND f.source = d.id
+            UNION ALL
+            SELECT f.passage FROM restatements n JOIN places c JOIN passage_sources f
+                ON f.collection = c.collection AND f.source = n.id
+            WHERE n.passage = d.number)
+    )
+SELECT number FROM derived WHERE number <> ?2;
+
+-- name: add_origins
+UPDATE passages SET origins = (
+    SELECT json_group_array(value) FROM (
+        SELECT value FROM json_each(origins) UNION SELECT value FROM json_each(?2)))
+WHERE number = ?1;
