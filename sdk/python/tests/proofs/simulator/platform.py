@@ -223,8 +223,9 @@ class Clocks:
     def wall(self) -> float:
         """Seconds since 1970."""
         now, told = self._world.now, START + self._world.now + self.jumped
-        first, _ = self.read_at.get(round(told * 1000), (now, now))
-        self.read_at[round(told * 1000)] = (first, now)
+        at = int(told * 1000 + 0.5)  # as the record rounds it: `round` takes a half to an even one
+        first, _ = self.read_at.get(at, (now, now))
+        self.read_at[at] = (first, now)
         return told
 
     def awake(self) -> float:
