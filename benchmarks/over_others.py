@@ -282,7 +282,8 @@ def _starter(stage: Stage, name: str, held: ExitStack) -> Callable[..., Program]
 
 def elsewhere(script: str, *arguments: str) -> Program:
     """A script in the environment of the others, without any settings of theirs."""
-    private = ("DBOS", "LANGSMITH", "LANGCHAIN", "LANGGRAPH", "MEM0", "OPENAI", "OTEL", "PYTHON")
+    private = ("DBOS", "LANGSMITH", "LANGCHAIN", "LANGGRAPH", "MEM0", "OPENAI", "OTEL", "PYTHON",
+               "SSL_CERT_FILE")  # fmt: skip
     env = {key: value for key, value in clean_environment().items() if not key.startswith(private)}
     env |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
     return Program(ENVIRONMENT / "bin" / "python", script, *arguments, env=env)
