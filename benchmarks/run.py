@@ -10,7 +10,7 @@
                                          this checkout against another, in alternating rounds:
                                          about 20 minutes
 
-All of it takes about 8 minutes. The parts `others` and `memories_others` need the environment
+All of it takes about 18 minutes. The parts `others` and `memories_others` need the environment
 .venv-others, which `sh tools/run bench` makes; without it the results say that they were not
 measured. Linux only: processor time and memory come from /proc.
 """
