@@ -512,6 +512,9 @@ class QuarantineSuite:
         await record.know("All but one.", derived_from=made[:-1])
         with pytest.raises(LimitExceeded, match=r"comes from 1,020 sources and agents"):
             await record.know("All.", derived_from=made)
+        assert (await record.remember(StoreKnowledge(content="All but one.")))[0].id
+        with pytest.raises(LimitExceeded, match=r"comes from 1,020 sources and agents"):
+            await record.know("All but one.", derived_from=made[-1:])
         await set_aside(record, source_origin("s1000"))
         assert "All but one." in await listed(record, Listed())
         await set_aside(record, source_origin("s7"))

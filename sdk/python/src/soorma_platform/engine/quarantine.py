@@ -140,16 +140,7 @@ class Origins:
                 if stored.source is not None:
                     origins[source_origin(stored.source)] = None
                 left += stored.derived_from
-        found = sorted(origin for origin in origins if origin not in self._own)
-        if len(found) > MOST_ORIGINS:
-            raise LimitExceeded(
-                f"what this is derived from comes from {len(found):,} sources and agents; derive "
-                f"it from memories of {MOST_ORIGINS:,} at most",
-                limit="origins",
-                maximum=MOST_ORIGINS,
-                actual=len(found),
-            )
-        return found
+        return bounded(origin for origin in origins if origin not in self._own)
 
     def quarantined(self, origins: Iterable[str], *, is_public: bool) -> str | None:
         """Returns the first of these origins that is in quarantine; None if none is."""
@@ -173,6 +164,20 @@ class Origins:
     def hides_from_user(self, row: HasOrigins) -> bool:
         """Returns True if the user does not find a passage, be it public or not."""
         return self.hides(row, is_public=False)
+
+
+def bounded(origins: Iterable[str]) -> list[str]:
+    """Returns each of these origins once; raises LimitExceeded if they are too many."""
+    found = sorted(set(origins))
+    if len(found) > MOST_ORIGINS:
+        raise LimitExceeded(
+            f"what this is derived from comes from {len(found):,} sources and agents; derive it "
+            f"from memories of {MOST_ORIGINS:,} at most",
+            limit="origins",
+            maximum=MOST_ORIGINS,
+            actual=len(found),
+        )
+    return found
 
 
 def origins_of(row: HasOrigins | InteractionRow) -> list[str]:

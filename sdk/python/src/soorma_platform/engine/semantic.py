@@ -32,6 +32,7 @@ from soorma_platform.engine.commands import Writes
 from soorma_platform.engine.quarantine import (
     Origins,
     Sourced,
+    bounded,
     labelled,
     labels,
     labels_of,
@@ -400,7 +401,7 @@ class Knowing:
         """Names the source of a passage; it still comes from the one before, too."""
         before, row.source = row.source, source
         if before is not None and before != source:
-            row.origins = _text(sorted({*decode(row.origins), source_origin(before)}))
+            row.origins = _text(bounded([*decode(row.origins), source_origin(before)]))
         if source is not None and before != source:
             self._spread(row, [source_origin(source)])
 
@@ -408,7 +409,7 @@ class Knowing:
         """Notes where else a passage comes from, and so what is derived from it."""
         known = {*origins_of(row)}
         if more := [one for one in origins if one not in known]:
-            row.origins = _text(sorted({*decode(row.origins), *more}))
+            row.origins = _text(bounded([*decode(row.origins), *more]))
             self._spread(row, more)
 
     def _spread(self, row: PassageRow, origins: list[str]) -> None:
@@ -500,10 +501,10 @@ class Knowing:
         return MemoryDone(row.id, "published", closed)
 
     def _check_not_hidden(self, row: PassageRow) -> None:
-        if self._hides(row):
-            origin = self.origins.quarantined(origins_of(row), is_public=row.is_public)
+        origin = self.origins.quarantined(origins_of(row), is_public=row.is_public)
+        if origin is not None:
             raise InvalidRequest(
-                f"passage {row.id!r} is in quarantine, because it comes from {told(f'{origin}')}: "
+                f"passage {row.id!r} is in quarantine, because it comes from {told(origin)}: "
                 "release that before it is made public"
             )
 
