@@ -96,14 +96,14 @@ class _Quarantines:
         body = http.decode(await request.body(), _body)
         origin = check_quarantine(body)
         row = await self._store.transact(BeginQuarantine(whose, origin, body.reason))
-        _log("memories put into quarantine", whose, origin)
+        log.info("memories put into quarantine", **_told_of(whose, origin))
         return http.json_response(_seen(row))
 
     async def _end(self, request: Request, whose: Scope | Owner) -> Response:
         _check_outside(request)
         origin = check_origin(_SOURCE.of(request), _AGENT.of(request))
         row = await self._store.transact(EndQuarantine(whose, origin))
-        _log("memories released from quarantine", whose, origin)
+        log.info("memories released from quarantine", **_told_of(whose, origin))
         return http.json_response(_seen(row))
 
 
@@ -123,13 +123,11 @@ def _check_outside(request: Request) -> None:
         raise Forbidden("a handler changes no quarantine: an application or a person does")
 
 
-def _log(message: str, whose: Scope | Owner, origin: str) -> None:
-    log.info(
-        message,
-        tenant_id=whose.tenant_id if isinstance(whose, Scope) else f"{whose}",
-        user_id=whose.user_id if isinstance(whose, Scope) else "all",
-        origin=told(origin),
-    )
+def _told_of(whose: Scope | Owner, origin: str) -> dict[str, str]:
+    """Returns the fields of a log line: whose quarantine of what."""
+    if isinstance(whose, Scope):
+        return {"tenant_id": whose.tenant_id, "user_id": whose.user_id, "origin": told(origin)}
+    return {"tenant_id": f"{whose}", "user_id": "all", "origin": told(origin)}
 
 
 def _seen(row: QuarantineRow) -> Quarantine:
