@@ -245,6 +245,30 @@ def test_the_nearest_vectors_are_found_by_their_codes(count: int) -> None:
     assert hits / (10 * len(range(0, count, count // 20))) >= 0.97
 
 
+@pytest.mark.behaviour("knowledge.alike")
+@pytest.mark.parametrize("dimension", [70, 384, 1_536])
+def test_all_that_is_alike_is_found_by_the_first_words_of_codes(dimension: int) -> None:
+    dice = np.random.default_rng(dimension)
+    centres = dice.standard_normal((150, dimension))
+    vectors = np.array([
+        unit((centre + spread * dice.standard_normal(dimension)).astype(np.float32))
+        for centre in centres
+        for spread in (0.0, 0.1, 0.3, 0.5, 0.52, 0.55, 0.6, 1.0)
+    ])  # fmt: skip
+    count, least = len(vectors), 0.88
+    index = VectorIndex()
+    index.put(list(range(count)), [packed(vector) for vector in vectors])
+    exact = vectors @ vectors.T
+    eligible = np.arange(count) % 7 > 0
+    found = index.alike(vectors, eligible, least)
+    for number, (slots, cosines) in enumerate(found):
+        wanted = np.flatnonzero((exact[number] >= least + 0.002) & eligible)
+        assert set(wanted.tolist()) <= set(slots.tolist())
+        assert (exact[number][slots] >= least - 0.002).all()
+        assert eligible[slots].all()
+        assert cosines == pytest.approx(exact[number][slots], abs=0.002)
+
+
 @pytest.mark.behaviour("knowledge.vector-of-its-text")
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=30, unique=True), st.integers(1, 70))
 def test_vectors_stay_with_their_slots(slots: list[int], dimension: int) -> None:

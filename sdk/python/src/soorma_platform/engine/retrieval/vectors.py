@@ -21,6 +21,8 @@ RESCORED = 512
 """Vectors that are compared exactly, those with the nearest codes: recall@10 is above 0.97 then."""
 SEVERAL = 512
 """Vectors that are compared exactly with many others at once."""
+FIRST_WORDS = 2
+"""Words of codes that are enough to leave out nearly all that is not alike."""
 _WORD = 64
 _FIRST = 64
 _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
@@ -43,25 +45,29 @@ def unpacked(data: bytes) -> Vector:
 
 
 def _codes(vectors: NDArray[np.float16]) -> Codes:
-    """Returns the signs of vectors, 64 to a word."""
+    """Returns the signs of vectors, 64 to a word: a row for each word, a column for each vector."""
     bits = np.packbits(vectors > 0, axis=1)
     missing = -bits.shape[1] % (_WORD // 8)
     padded = np.pad(bits, ((0, 0), (0, missing)))
-    return np.ascontiguousarray(padded).view(np.uint64)
+    return np.ascontiguousarray(np.ascontiguousarray(padded).view(np.uint64).T)
 
 
 def _distances(codes: Codes, code: Codes) -> NDArray[np.uint16]:
     """Returns in how many signs each code differs from one."""
-    different = np.bitwise_xor(codes, code)
-    if hasattr(np, "bitwise_count"):  # numpy 2
-        bits = np.bitwise_count(different)
-    else:
-        bits = _BITS[different.view(np.uint16)]
-    # Column by column: a sum along short rows takes three times as long.
-    distances = np.zeros(len(codes), np.uint16)
-    for column in bits.T:
-        distances += column
+    distances = np.zeros(codes.shape[1], np.uint16)
+    for words, word in zip(codes, code, strict=True):  # along long rows: twice as fast as by vector
+        distances += _ones(words ^ word)
     return distances
+
+
+def _ones(words: Codes) -> NDArray[np.uint8]:
+    """Returns how many bits are set in each word."""
+    counts: NDArray[np.uint8]
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        counts = np.bitwise_count(words)
+    else:
+        counts = _BITS[words.view(np.uint16).reshape(-1, _WORD // 16)].sum(axis=1, dtype=np.uint8)
+    return counts
 
 
 class VectorIndex:
@@ -97,7 +103,7 @@ class VectorIndex:
         vectors = np.frombuffer(joined, "<f2").reshape(len(fitting), dimension)
         self._grow(int(rows.max()) + 1, dimension)
         self._vectors[rows] = vectors
-        self._codes[rows] = _codes(vectors)
+        self._codes[:, rows] = _codes(vectors)
         self._has[rows] = True
 
     def move(self, slots: dict[int, int]) -> None:
@@ -107,7 +113,7 @@ class VectorIndex:
             return
         new = [slots[old] for old in had]
         self._grow(max(new) + 1, self._vectors.shape[1])
-        self._vectors[new], self._codes[new] = self._vectors[had], self._codes[had]
+        self._vectors[new], self._codes[:, new] = self._vectors[had], self._codes[:, had]
         self._has[new], self._has[had] = True, False
 
     def _grow(self, count: int, dimension: int) -> None:
@@ -116,10 +122,10 @@ class VectorIndex:
         room = max(count, 2 * len(self._has), _FIRST)
         before = len(self._has)
         vectors = np.zeros((room, dimension), np.float16)
-        codes = np.zeros((room, -(-dimension // _WORD)), np.uint64)
+        codes = np.zeros((-(-dimension // _WORD), room), np.uint64)
         has = np.zeros(room, np.bool_)
         if before and self._vectors.shape[1]:
-            vectors[:before], codes[:before] = self._vectors, self._codes
+            vectors[:before], codes[:, :before] = self._vectors, self._codes
         has[:before] = self._has
         self._vectors, self._codes, self._has = vectors, codes, has
 
@@ -128,8 +134,9 @@ class VectorIndex:
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Returns, for each vector, the eligible slots with a cosine of at least `least`, and it.
 
-        Up to SEVERAL slots are all compared; of more, those whose codes differ in so few bits as
-        the angle allows: its share of a half turn, and six standard deviations more.
+        Up to SEVERAL slots are all compared; of more, those whose codes differ, in their first
+        words, in so few bits as the angle allows: its share of a half turn, and six standard
+        deviations more.
         """
         slots = np.flatnonzero(eligible & self.has(len(eligible)))
         if not len(slots) or self._vectors.shape[1] != queries.shape[1]:
@@ -138,13 +145,13 @@ class VectorIndex:
             cosines = self._vectors[slots].astype(np.float32) @ queries.T
             found = (cosines >= least).T
             return [(slots[one], cosines[one, at]) for at, one in enumerate(found)]
-        bits = queries.shape[1]
+        bits = min(queries.shape[1], FIRST_WORDS * _WORD)
         share = math.acos(min(max(least, -1.0), 1.0)) / math.pi
         most = share * bits + 6 * math.sqrt(bits * share * (1 - share))
-        codes = self._codes[slots]
+        codes = self._codes[:FIRST_WORDS, slots]
         alike = []
-        for code, query in zip(_codes(queries.astype(np.float16)), queries, strict=True):
-            near = slots[_distances(codes, code[None, :]) <= most]
+        for code, query in zip(_codes(queries.astype(np.float16)).T, queries, strict=True):
+            near = slots[_distances(codes, code[:FIRST_WORDS]) <= most]
             of_near = self._vectors[near].astype(np.float32) @ query
             alike.append((near[of_near >= least], of_near[of_near >= least]))
         return alike
@@ -164,8 +171,8 @@ class VectorIndex:
         if not len(slots) or self._vectors.shape[1] != len(query):
             return cosines
         if len(slots) > FEW:
-            code = _codes(query.astype(np.float16)[None, :])
-            codes = self._codes[:count] if len(slots) == count else self._codes[slots]
+            code = _codes(query.astype(np.float16)[None, :])[:, 0]
+            codes = self._codes[:, :count] if len(slots) == count else self._codes[:, slots]
             distances = _distances(codes, code)
             nearest = np.argpartition(distances, RESCORED)[:RESCORED]
             slots = np.union1d(slots[nearest], also[usable[also]])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Parts that are embedded and stored together: some tenths of a second of the offline model."""
+GATHER_SECONDS = 0.02
+"""Pause after fewer than a batch: what is stored one at a time is then embedded together."""
 CHECKED = 256
 """Parts after which their likeness to others is checked, while more are to be embedded."""
 POLL_SECONDS = 1.0
@@ -74,14 +76,12 @@ class Embedding:
         with self._bus.bell(MEMORY_BELL) as bell:
             while True:
                 try:
-                    if await self._store.count(ANY_MODEL, 1):  # else it need not be known there
-                        model = await self.model()
-                        self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
-                        while await self.step(model):
-                            pause = POLL_SECONDS
-                            self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
-                        await self._store.sweep(model, SWEPT)
-                    await bell.wait(POLL_SECONDS)
+                    embedded = await self._step()
+                    pause = POLL_SECONDS
+                    if embedded == 0:
+                        await bell.wait(POLL_SECONDS)
+                    elif embedded < BATCH:
+                        await asyncio.sleep(GATHER_SECONDS)
                     continue
                 except SoormaError as error:
                     log.error(NOT_EMBEDDED, error=error.message, seconds=pause)  # noqa: TRY400 - the message says it all
@@ -90,13 +90,27 @@ class Embedding:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def step(self, model: int) -> bool:
-        """Embeds some parts; returns False if there were none."""
+    async def _step(self) -> int:
+        """Embeds some parts, and returns how many; if there are none, removes vectors not used."""
+        if not await self._store.count(ANY_MODEL, 1):
+            return 0  # nothing was ever stored: the model need not be known there
+        model = await self.model()
+        self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
+        embedded = await self.step(model)
+        if not embedded:
+            await self._store.sweep(model, SWEPT)
+        return embedded
+
+    async def step(self, model: int) -> int:
+        """Embeds at most a batch of parts, and returns how many."""
         parts = await self._store.unembedded(model, BATCH)
         if not parts or len(self._unchecked) >= CHECKED:
             await self._check_likeness(model)
-        if not parts:
-            return False
+        if parts:
+            await self._embed(model, parts)
+        return len(parts)
+
+    async def _embed(self, model: int, parts: list[UnembeddedPart]) -> None:
         from soorma_platform.engine.retrieval.vectors import packed, unpacked  # noqa: PLC0415 - numpy
 
         keys = [(part.collection, _digest(part.text)) for part in parts]
@@ -116,7 +130,6 @@ class Embedding:
             self._metrics.embedded.add()
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        return True
 
     async def _check_likeness(self, model: int) -> None:
         """Compares what was embedded with all of its collection: cheaper for many at once."""
