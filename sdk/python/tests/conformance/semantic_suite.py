@@ -21,6 +21,7 @@ from soorma_common.errors import (
     SoormaError,
 )
 from soorma_common.memory import Commit
+from soorma_common.names import Scope
 from soorma_common.semantic import (
     ForgetKnowledge,
     MemoryDone,
@@ -28,8 +29,11 @@ from soorma_common.semantic import (
     StoreKnowledge,
     UpdateKnowledge,
 )
+from soorma_platform.engine.retrieval.index import CollectionIndex
 from soorma_platform.engine.rows.passages import KEPT_CHANGES
+from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports import Store
+from soorma_platform.work.recall import Recall
 
 TRAIN = "The night train to Lund leaves from platform 4."
 DOGS = "Dogs travel free of charge in all carriages."
@@ -69,6 +73,36 @@ class SemanticSuite(ABC):
         await record.reopen()
         assert await record.found("night train") == [TRAIN]
         assert await record.found("dogs") == [DOGS]
+
+    @pytest.mark.behaviour("knowledge.many-collections")
+    async def test_the_indexes_of_many_users_stay_within_their_bound(
+        self, record: Record, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        users = [Scope("acme", f"user-{number}") for number in range(60)]
+        for number, scope in enumerate(users):
+            await record.know(f"{TRAIN} Its number is {number}.", scope=scope)
+        metrics, weighed = Metrics(), list[int]()
+        nbytes = CollectionIndex.nbytes.fget
+        assert nbytes is not None
+
+        def weigh(index: CollectionIndex) -> int:
+            weighed.append(nbytes(index))
+            return weighed[-1]
+
+        monkeypatch.setattr(CollectionIndex, "nbytes", property(weigh))
+        recall = Recall(record.store.memories, record.limits, 1 << 30, None, metrics)
+        for scope in users:
+            (hit,) = (await recall.knowledge(scope, SearchBody(query="night train"))).hits
+            assert hit.content.endswith(f"Its number is {users.index(scope)}.")
+        assert metrics.index_bytes == sum(weighed)
+        assert len(weighed) == len(users), "a search weighs what it has used, not all there is"
+
+        least = max(weighed)
+        small = Recall(record.store.memories, record.limits, 10 * least, None, metrics)
+        for scope in [*users, *users]:
+            assert (await small.knowledge(scope, SearchBody(query="night train"))).hits
+            assert metrics.index_bytes <= 10 * least
+        assert sum(metrics.indexes_dropped.values().values()) >= len(users)
 
     @pytest.mark.behaviour("knowledge.nothing")
     async def test_nothing_found_is_not_nothing_stored(self, record: Record) -> None:

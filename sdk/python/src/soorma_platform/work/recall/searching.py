@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from soorma_common.errors import InvalidRequest, TimedOut, Unavailable
@@ -65,6 +66,8 @@ class Searching:
         self._most_bytes = most_bytes
         self._embedding = embedding
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._bytes = 0
+        """of all that are kept: counted as they change, as they may be tens of thousands"""
 
     async def find(
         self,
@@ -91,7 +94,7 @@ class Searching:
         finally:
             for one in kept:
                 one.lock.release()
-        self._forget_some()
+        self._weigh(kept)
         return FoundAll(
             parts,
             "text" if meaning is None else ask.mode,
@@ -124,7 +127,7 @@ class Searching:
                 found = await asyncio.to_thread(nearest, kept.index, vectors, least, most, hidden)
             else:
                 found = nearest(kept.index, vectors, least, most, hidden)
-        self._forget_some()
+        self._weigh([kept])
         return found
 
     async def standing(
@@ -230,17 +233,31 @@ class Searching:
             if len(vectors) < PAGE:
                 return
 
-    def _forget_some(self) -> None:
-        """Drops the indexes that were not searched for the longest time, if there is no room."""
-        size = sum(one.index.nbytes for one in self._kept.values())
-        for collection, one in list(self._kept.items())[:-1]:
+    def _weigh(self, used: Sequence[_Kept]) -> None:
+        """Counts what the indexes take that were used, and drops others if there is no room."""
+        for one in used:
+            if self._kept.get(one.collection) is one:
+                size = one.index.nbytes
+                self._bytes += size - one.nbytes
+                one.nbytes = size
+        if self._bytes > self._most_bytes:
+            self._drop_some()
+        self._metrics.index_bytes = self._bytes
+
+    def _drop_some(self) -> None:
+        """Drops the indexes that were not searched for the longest time, but for the last one."""
+        dropped = list[_Kept]()
+        size = self._bytes
+        for one in islice(self._kept.values(), len(self._kept) - 1):
             if size <= self._most_bytes:
                 break
             if not one.lock.locked():
-                size -= one.index.nbytes
-                del self._kept[collection]
-                self._metrics.indexes_dropped.add()
-        self._metrics.index_bytes = size
+                dropped.append(one)
+                size -= one.nbytes
+        for one in dropped:
+            del self._kept[one.collection]
+            self._metrics.indexes_dropped.add()
+        self._bytes = size
 
 
 @dataclass
@@ -252,6 +269,8 @@ class _Kept:
     lock: asyncio.Lock
     model: int = 0
     """the one whose vectors it has"""
+    nbytes: int = 0
+    """as it was counted last"""
 
     def begin_anew(self) -> None:
         """Empties the index: it follows from the start."""
