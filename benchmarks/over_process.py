@@ -60,6 +60,7 @@ def _one_start(stage: Stage, name: str) -> tuple[float, float]:
     env = clean_environment(
         SOORMA_PORT_OFFSET=str(platform.offset),
         SOORMA_DATABASE=str(platform.database),
+        SOORMA_ACCESS="open",
         SOORMA_LOG_LEVEL="warning",
     )
     try:

@@ -28,8 +28,16 @@ else:
     _memories = (over_memories.memories,)
     _memories_others = (over_memories_others.memories_others,)
 
+try:
+    import over_doors
+except ImportError:  # nor has it keys
+    _doors: Measures = ()
+else:
+    _doors = (over_doors.keyed_requests,)
+
 PARTS: dict[str, Measures] = {
     "cpu": (over_http.cost_per_request,),
+    "doors": _doors,
     "sdk": (over_sdk.single_calls,),
     "events": (over_sdk.events,),
     "example": (over_example.example,),

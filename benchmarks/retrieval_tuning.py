@@ -204,7 +204,9 @@ async def tuned(
     among: dict[str, _Evidence] = {}
     embedder = OfflineEmbedder()
     try:
-        async with Platform(Settings(database=database, embeddings="none")) as platform:
+        async with Platform(
+            Settings(database=database, embeddings="none", access="open")
+        ) as platform:
             memories = platform.store.memories
             model = await memories.embeddings.model(embedder.name)
             for domain in DOMAINS:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "sdk" / "python" / "tests" / "system"))
 
 from platform_process import PlatformProcess, clean_environment  # noqa: E402 - not installed
 
-BARE_PORT = 8085
+BARE_PORT = 8086
 KEY = "/v1/memory/working"
 COMMIT = "/v1/memory/commit"
 PUT_BODY = '{"value": {"n": <n>, "text": "<pad>"}}'
@@ -38,6 +38,7 @@ class How(TypedDict, total=False):
     pad: int
     first: int
     rate: float
+    head: str
 
 
 class Stage:

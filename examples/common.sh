@@ -88,7 +88,9 @@ import json, os, socket, sys, time, urllib.request
 from soorma import ClientConfig
 
 wanted = {f"{socket.gethostname()}:{pid}" for pid in sys.argv[1:]}
-url = ClientConfig.from_env().events_url
+config = ClientConfig.from_env(role="agent")
+key = {"Authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+groups = urllib.request.Request(f"{config.events_url}/v1/events/groups", headers=key)
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 until = time.monotonic() + 30
 while time.monotonic() < until:
@@ -98,7 +100,7 @@ while time.monotonic() < until:
     except ProcessLookupError:
         sys.exit(1)
     try:
-        with direct.open(f"{url}/v1/events/groups", timeout=5) as answer:
+        with direct.open(groups, timeout=5) as answer:
             replicas = [replica for group in json.load(answer)["groups"] for replica in group["replicas"]]
     except OSError:
         replicas = []

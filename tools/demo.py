@@ -299,6 +299,7 @@ class Stage:
         return kept | {
             "SOORMA_PORT_OFFSET": str(self._claim.offset),
             "SOORMA_DATABASE": str(self._database),
+            "SOORMA_ACCESS": "open",
             "SOORMA_MEMORY_URL": self.config.memory_url,
             "SOORMA_EVENT_SERVICE_URL": self.config.events_url,
             "SOORMA_REGISTRY_URL": self.config.registry_url,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -17,10 +17,14 @@ from soorma import local
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_scope
 
-Service = Literal["memory", "events", "registry"]
+Service = Literal["memory", "events", "registry", "identity"]
 MEMORY_URL = "http://localhost:8083"
 EVENTS_URL = "http://localhost:8082"
 REGISTRY_URL = "http://localhost:8081"
+IDENTITY_URL = "http://localhost:8085"
+
+_SERVICES = ("SOORMA_MEMORY_URL", "SOORMA_EVENT_SERVICE_URL", "SOORMA_REGISTRY_URL")
+"""The addresses that agents and applications need; that of identity is for managing keys."""
 
 log = logging.getLogger("soorma.config")
 _complaints: set[str] = set()
@@ -31,9 +35,10 @@ _complaints: set[str] = set()
 class ClientConfig:
     """The addresses of the services, the default tenant and user of calls, and how long to retry.
 
-    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin`
-    describes, for the log, where the addresses come from; it is empty if the program sets them
-    itself.
+    `api_key` is the key, or a function that returns one and is called again when it is not accepted
+    any more; an open platform needs none. `tenant_id` confines agents and readers to that tenant;
+    None lets them serve all. `origin` describes, for the log, where the addresses come from; it is
+    empty if the program sets them itself.
     """
 
     memory_url: str = MEMORY_URL
@@ -42,16 +47,19 @@ class ClientConfig:
     user_id: str | None = None
     retry_seconds: float = 10.0
     registry_url: str = REGISTRY_URL
+    identity_url: str = IDENTITY_URL
+    api_key: str | Callable[[], str] | None = field(default=None, repr=False)
     origin: str = field(default="", compare=False)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> ClientConfig:
+    def from_env(cls, env: Mapping[str, str] = os.environ, *, role: str = "app") -> ClientConfig:
         """Reads the configuration from the environment.
 
         The variables are SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL,
-        SOORMA_TENANT_ID, SOORMA_USER_ID and SOORMA_RETRY_SECONDS. An address that is not set is
-        that of the platform that `soorma dev` runs for the current folder or one above it, else the
-        default. Raises InvalidRequest if a variable is invalid.
+        SOORMA_IDENTITY_URL, SOORMA_API_KEY, SOORMA_TENANT_ID, SOORMA_USER_ID and
+        SOORMA_RETRY_SECONDS. An address that is not set is that of the platform that `soorma dev`
+        runs for the current folder or one above it, else the default; so is a key, if it was
+        started with --secure, that of the `role`. Raises InvalidRequest if a variable is invalid.
         """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
@@ -60,21 +68,29 @@ class ClientConfig:
             raise InvalidRequest(
                 f"SOORMA_RETRY_SECONDS must be a number of seconds, not {retry!r}"
             ) from None
-        here, origin = _platform(env)
+        here, keys, origin = _platform(env)
+        api_key = env.get("SOORMA_API_KEY", "").strip() or None
+        tenant_id, user_id = env.get("SOORMA_TENANT_ID") or None, env.get("SOORMA_USER_ID") or None
+        if api_key is None and role in keys:
+            # These are for the default tenant, as everything is in a folder of one's own.
+            api_key = keys[role]
+            tenant_id, user_id = tenant_id or DEFAULT_TENANT, user_id or DEFAULT_USER
         return cls(
             memory_url=_address(env, here, "SOORMA_MEMORY_URL", MEMORY_URL),
             events_url=_address(env, here, "SOORMA_EVENT_SERVICE_URL", EVENTS_URL),
-            tenant_id=env.get("SOORMA_TENANT_ID") or None,
-            user_id=env.get("SOORMA_USER_ID") or None,
+            tenant_id=tenant_id,
+            user_id=user_id,
             retry_seconds=retry_seconds,
             registry_url=_address(env, here, "SOORMA_REGISTRY_URL", REGISTRY_URL),
+            identity_url=_address(env, here, "SOORMA_IDENTITY_URL", IDENTITY_URL),
+            api_key=api_key,
             origin=origin,
         )
 
     def __repr__(self) -> str:
         shown = {
             name: local.shown(getattr(self, name))
-            for name in ("memory_url", "events_url", "registry_url")
+            for name in ("memory_url", "events_url", "registry_url", "identity_url")
         }
         shown |= {name: getattr(self, name) for name in ("tenant_id", "user_id", "retry_seconds")}
         return f"ClientConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
@@ -82,7 +98,25 @@ class ClientConfig:
     @property
     def addresses(self) -> dict[Service, str]:
         """The address of each service."""
-        return {"memory": self.memory_url, "events": self.events_url, "registry": self.registry_url}
+        return {
+            "memory": self.memory_url,
+            "events": self.events_url,
+            "registry": self.registry_url,
+            "identity": self.identity_url,
+        }
+
+    @property
+    def unnamed(self) -> Scope | None:
+        """The default tenant and user, as far as nobody has named others: a key decides then.
+
+        None without a key: an open platform has to be told.
+        """
+        if self.api_key is None or (self.tenant_id is not None and self.user_id is not None):
+            return None
+        return Scope(
+            "" if self.tenant_id is not None else DEFAULT_TENANT,
+            "" if self.user_id is not None else DEFAULT_USER,
+        )
 
     def scope(self, tenant_id: str | None, user_id: str | None) -> Scope:
         """The tenant and user of a call: as given, else as configured, else the default ones."""
@@ -97,20 +131,23 @@ class ClientConfig:
         return check_scope(self.tenant_id or DEFAULT_TENANT, self.user_id or DEFAULT_USER)
 
 
-def _platform(env: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
-    """The addresses of the folder's platform, unless the environment sets all, and their origin."""
-    if all(env.get(name) for name in local.VARIABLES.values()):
-        return {}, "that the environment names"
+def _platform(env: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str], str]:
+    """The addresses and keys of the folder's platform, and the addresses' origin.
+
+    None if the environment sets all. A key goes nowhere but to the platform it belongs to.
+    """
+    if all(env.get(name) for name in _SERVICES):
+        return {}, {}, "that the environment names"
     found = local.platform_here()
     if found.trouble and found.trouble not in _complaints:
         _complaints.add(found.trouble)
         log.warning("%s; the default addresses are used", found.trouble)
     named = [name for name in local.VARIABLES.values() if env.get(name)]
     if named:
-        return found.addresses, f"that {', '.join(named)} and this folder name"
+        return found.addresses, {}, f"that {', '.join(named)} and this folder name"
     if found.addresses:
-        return found.addresses, f"that soorma dev runs for {found.root}"
-    return {}, "at the default addresses"
+        return found.addresses, found.keys, f"that soorma dev runs for {found.root}"
+    return {}, {}, "at the default addresses"
 
 
 def _address(env: Mapping[str, str], here: Mapping[str, str], name: str, default: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import (
@@ -55,9 +56,12 @@ class PlatformContext:
         self._caller = caller
 
     @classmethod
-    def from_env(cls, source: str = "soorma-client") -> PlatformContext:
+    def from_env(
+        cls, source: str = "soorma-client", *, api_key: str | Callable[[], str] | None = None
+    ) -> PlatformContext:
         """Creates a context from the SOORMA_… variables; `source` is recorded in its events."""
-        return cls.on(ClientConfig.from_env(), source)
+        config = ClientConfig.from_env()
+        return cls.on(config if api_key is None else replace(config, api_key=api_key), source)
 
     @classmethod
     def on(cls, config: ClientConfig, source: str, caller: Caller | None = None) -> PlatformContext:

@@ -26,6 +26,7 @@ from soorma_common.errors import (
     SecretFound,
     SoormaError,
     TimedOut,
+    Unauthorized,
     Unavailable,
     WrongType,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "SecretFound",
     "SoormaError",
     "TimedOut",
+    "Unauthorized",
     "Unavailable",
     "WrongType",
 ]

@@ -43,17 +43,29 @@ class EventClient:
         tenant_id: str | None = None,
         *,
         config: ClientConfig | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         self.agent_id = check_name("agent_id", agent_id)
         self.source = source or agent_id
         config = config or ClientConfig.from_env()
+        if api_key is not None:
+            config = replace(config, api_key=api_key)
         self.tenant_id = tenant_id or config.tenant_id
-        self._config = replace(config, tenant_id=self.tenant_id)
+        self._config = replace(
+            config,
+            tenant_id=self.tenant_id,
+            api_key=api_key if api_key is not None else config.api_key,
+        )
         self._caller = caller_for(self._config)
         self._bus = BusClient(self._config, self._caller, self.source)
         self._closed = False
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
         self._reading: _Reading | None = None
+
+    @property
+    def api_key(self) -> str | Callable[[], str] | None:
+        """The key that it was given, or the function that returns it."""
+        return self._config.api_key
 
     def work_over(self, caller: Caller) -> Caller:
         """Uses another caller from now on; returns the previous one."""

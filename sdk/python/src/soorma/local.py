@@ -18,16 +18,19 @@ from typing import NamedTuple
 
 FOLDER = ".soorma"
 NOTE = "platform.json"
+KEYS = "keys.toml"
+"""The keys of a platform that `soorma dev --secure` has started."""
 LARGEST_NOTE = 64 * 1024
 LOOK_SECONDS = 0.02
 
-PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
+PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083, "identity": 8085}
 """The services and their ports without the offset, as in the platform's settings."""
 
 VARIABLES = {
     "memory": "SOORMA_MEMORY_URL",
     "events": "SOORMA_EVENT_SERVICE_URL",
     "registry": "SOORMA_REGISTRY_URL",
+    "identity": "SOORMA_IDENTITY_URL",
 }
 """The variable that holds the address of each service.
 
@@ -131,10 +134,19 @@ class Running:
     started_at: str
     database: str
     foreground: bool
+    secure: bool = False
+    """true if it needs keys, which are in KEYS beside the note"""
 
     @classmethod
     def now(
-        cls, pid: int, host: str, offset: int, database: Path, *, foreground: bool = False
+        cls,
+        pid: int,
+        host: str,
+        offset: int,
+        database: Path,
+        *,
+        foreground: bool = False,
+        secure: bool = False,
     ) -> Running:
         """The note of a platform that starts now."""
         return cls(
@@ -146,6 +158,7 @@ class Running:
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             database=str(database),
             foreground=foreground,
+            secure=secure,
         )
 
     @property
@@ -196,12 +209,14 @@ def root_of(here: Path) -> Path | None:
 class Found(NamedTuple):
     """The platform of a folder: its addresses by variable, the folder, and trouble with its note.
 
-    `addresses` is empty if no platform is running; `trouble` is empty if there is none.
+    `addresses` is empty if no platform is running; `trouble` is empty if there is none. `keys` are
+    those of `soorma dev --secure`, by their roles.
     """
 
     addresses: dict[str, str]
     root: Path | None = None
     trouble: str = ""
+    keys: Mapping[str, str] = {}
 
 
 def platform_here() -> Found:
@@ -223,7 +238,22 @@ def platform_here() -> Found:
         return Found({}, root, str(error))
     if running is None or not running.process.is_alive():
         return Found({}, root)
-    return Found(variables(running.host, running.ports), root)
+    keys = keys_in(root / FOLDER / KEYS) if running.secure else {}
+    return Found(variables(running.host, running.ports), root, keys=keys)
+
+
+def keys_in(file: Path) -> dict[str, str]:
+    """Returns the credentials of a file of keys, by their roles; none if it cannot be read.
+
+    They are for whoever can read the file: it belongs to the user, as the note beside it does.
+    """
+    import tomllib  # noqa: PLC0415 - only with keys
+
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))["keys"]
+        return {str(key["role"]): str(key["credential"]) for key in found if "role" in key}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _stranger(note: Path) -> int | None:

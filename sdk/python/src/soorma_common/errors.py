@@ -110,8 +110,20 @@ class ReentrantRequest(InvalidRequest):
     status = 409
 
 
+class Unauthorized(SoormaError):
+    """The request has no credential, or one that is not valid; the message says what to do."""
+
+    code = "unauthorized"
+    status = 401
+
+
 class Forbidden(SoormaError):
-    """The caller may not access that tenant, user or plan."""
+    """The caller may not do that; with a credential, `key` is the id of its key.
+
+    What belongs to another tenant is never forbidden: it is not found.
+    """
+
+    key: str | None
 
     code = "forbidden"
     status = 403

@@ -14,6 +14,9 @@ PROTOCOL = 1
 PROTOCOL_HEADER = "X-Soorma-Protocol"
 """The header with the version: the SDK's in each request, the platform's in each response."""
 
+WHY_HEADER = "X-Soorma-Refusal"
+"""The header that says why a WebSocket is refused: a client does not see the body."""
+
 
 def mismatch(*, sdk: str | int, platform: str | int, at: str = "") -> ProtocolMismatch:
     """Returns the error for an SDK and a platform of these versions; it says which to update.

@@ -13,6 +13,7 @@ UNWRITABLE = 7
 DATABASE = 8
 NEEDS_MIGRATION = 9
 FAILED = 10
+NO_KEYS = 21
 
 
 class PortTaken(Unavailable):
@@ -37,12 +38,17 @@ class MigrationNeeded(Unavailable):
     """The record is of an earlier Soorma, and this platform may not migrate it."""
 
 
+class NoKeys(Unavailable):
+    """The platform is closed, and its record holds no key that is valid."""
+
+
 STATUSES: dict[type[SoormaError], int] = {
     PortTaken: PORT_TAKEN,
     RecordInUse: IN_USE,
     FolderUnwritable: UNWRITABLE,
     RecordUnusable: DATABASE,
     MigrationNeeded: NEEDS_MIGRATION,
+    NoKeys: NO_KEYS,
 }
 
 

@@ -8,7 +8,7 @@ Tenants, plans and ids are no labels, or a busy platform would make a series for
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from soorma_common.topics import Topic
@@ -162,6 +162,13 @@ class Metrics:
             "Indexes dropped because there was no room for them.",
             known=[()],
         )
+        self.keys: Callable[[], Mapping[str, int]] = dict
+        """counts the keys by their state"""
+        self.refusals = Counter(
+            "soorma_unauthorized",
+            "Requests refused as they had no valid credential.",
+            known=[()],
+        )
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter(
@@ -188,6 +195,7 @@ class Metrics:
             self.embedded,
             self.embedding_failures,
             self.indexes_dropped,
+            self.refusals,
             *self.of_groups,
         )
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
@@ -16,8 +17,9 @@ import uvicorn
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import SoormaError
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_common.starting import PortTaken, RecordUnusable
+from soorma_common.starting import NoKeys, PortTaken, RecordUnusable
 from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.buses.protocol import KEY_BELL
 from soorma_platform.clock import Readings
 from soorma_platform.http.asgi import AsgiApp
 from soorma_platform.http.connections import (
@@ -27,12 +29,18 @@ from soorma_platform.http.connections import (
     SharedState,
     measure_room,
 )
+from soorma_platform.identity import Door, OpenDoor
+from soorma_platform.identity.bootstrap import SETTING, ensure_keys
+from soorma_platform.identity.closed import ClosedDoor
+from soorma_platform.identity.keyring import FOLLOW_SECONDS, Keyring
+from soorma_platform.identity.sessions import BrowserSessions
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.sampler import LoopSampler
 from soorma_platform.services.directory import Directory
 from soorma_platform.services.events import event_service
-from soorma_platform.services.gateway import NAME, Gateway
+from soorma_platform.services.gateway import NAME, Gateway, People
+from soorma_platform.services.identity import identity_service
 from soorma_platform.services.memory import memory_service
 from soorma_platform.services.registry import registry_service
 from soorma_platform.settings import Settings
@@ -98,6 +106,15 @@ class Platform:
             if embedder is None
             else Embedding(store.memories.embeddings, bus, embedder, metrics)
         )
+        keyring = self.keyring = Keyring(store.keys)
+        metrics.keys = keyring.counts
+        if settings.bootstrap_keys is not None:
+            await ensure_keys(store, settings.bootstrap_keys)
+        await keyring.follow()
+        sessions = BrowserSessions(time.monotonic)
+        door: Door = OpenDoor()
+        if settings.access == "closed":
+            door = ClosedDoor(keyring, committer.holders, sessions)
         recall = Recall(
             store.memories,
             settings.limits,
@@ -115,24 +132,29 @@ class Platform:
             outliving=settings.outlives_plan,
         )
         behind = {
-            "registry": registry_service(directory, health, payloads, metrics),
+            "registry": registry_service(directory, health, payloads, metrics, door),
             "events": event_service(
                 store,
                 directory,
                 bus,
                 committer,
                 metrics,
+                door,
                 lease=settings.lease,
                 is_stopping=lambda: self._stopping,
             ),
-            "memory": memory_service(store, bus, committer, recall, metrics),
+            "memory": memory_service(store, bus, committer, recall, metrics, door),
+            "identity": identity_service(store, store.keys, keyring, health, metrics, door),
         }
         addresses = {name: settings.address(name) for name in settings.ports}
-        self.services = {NAME: Gateway(behind, addresses, directory, health, metrics), **behind}
+        people = People(keyring, sessions)
+        gateway = Gateway(behind, addresses, directory, health, metrics, door, people)
+        self.services = {NAME: gateway, **behind}
         timekeeper = Timekeeper(store, bus, metrics)
         self._background = [
             asyncio.create_task(self._keep_up()),
             asyncio.create_task(timekeeper.run()),
+            asyncio.create_task(self._follow_keys()),
         ]
         if embedding is not None:
             self._background.append(asyncio.create_task(embedding.run()))
@@ -154,6 +176,15 @@ class Platform:
             await self._embedder.close()
         await self.store.close()
 
+    def check_keys(self) -> None:
+        """Raises NoKeys if a closed platform would refuse everybody."""
+        if self.settings.access == "closed" and not self.keyring.has_keys:
+            raise NoKeys(
+                f"this platform is closed, and {self.settings.database} holds no valid key: create "
+                f"one with soorma keys create NAME --role operator --database "
+                f"{self.settings.database}, or name a file of keys in {SETTING}"
+            )
+
     def stopping(self) -> None:
         """Makes agents that lose their connection keep their deliveries, for the next process."""
         self._stopping = True
@@ -161,6 +192,19 @@ class Platform:
     async def hopeless(self) -> None:
         """Waits until the record cannot be kept any more; `end_reason` then says why."""
         await self._hopeless.wait()
+
+    async def _follow_keys(self) -> None:
+        """Learns of keys that were created or revoked elsewhere, and notes the use of others."""
+        with self.bus.bell(KEY_BELL) as bell:
+            while True:
+                try:
+                    await self.keyring.follow()
+                    await self.keyring.note_use()
+                except SoormaError as error:
+                    log.error("keys are not followed", error=error.message)  # noqa: TRY400 - the message is all
+                except Exception:
+                    log.exception("keys are not followed")
+                await bell.wait(FOLLOW_SECONDS)
 
     async def _keep_up(self) -> None:
         while True:
@@ -266,6 +310,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
         loop.add_signal_handler(number, stop.set)
     try:
         async with Platform(settings) as platform:
+            platform.check_keys()
             sampler = LoopSampler(platform.metrics)
             servers = [
                 (_Server(platform.services[name], sampler.touch), listener)

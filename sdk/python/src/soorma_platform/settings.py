@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -23,9 +23,12 @@ from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.work.embedding.choice import check_choice
 from soorma_platform.work.secrets import FILE_SETTING, SECRETS_MODES, SecretsMode
 
-PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
+PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083, "identity": 8085}
 """The services and their ports, before the offset."""
 HIGHEST_PORT = 65_535
+
+AccessMode = Literal["closed", "open"]
+ACCESS_MODES = get_args(AccessMode)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
@@ -34,11 +37,12 @@ _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no"
 class Settings(msgspec.Struct, frozen=True):
     """The address, record and options of a platform; periods are in seconds.
 
-    `index_bytes` is the memory for the indexes of collections that are searched. `embeddings` is
-    `auto` (the offline model if it is installed), `offline`, `none`, or the address of an API with
-    `embeddings_model` behind it. A session without an interaction for `session_idle` is idle; 0:
-    never. `outlives_plan` are the memories that outlive a purged plan. `memory_secret_patterns`
-    names a file.
+    With the access `open` everybody is believed, `closed` everybody needs a credential;
+    `bootstrap_keys` names a file of keys to begin with. `index_bytes` is the memory for the indexes
+    of collections that are searched. `embeddings` is `auto` (the offline model if it is installed),
+    `offline`, `none`, or the address of an API with `embeddings_model` behind it. A session without
+    an interaction for `session_idle` is idle; 0: never. `outlives_plan` are the memories that
+    outlive a purged plan. `memory_secret_patterns` names a file.
     """
 
     def __repr__(self) -> str:
@@ -52,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     host: str = "127.0.0.1"
     port_offset: int = 0
+    access: AccessMode = "closed"
+    bootstrap_keys: Path | None = None
     database: Path = Path(".soorma/soorma.db")
     may_migrate: bool = True
     lease: float = LEASE_SECONDS
@@ -70,11 +76,15 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
 
     def __post_init__(self) -> None:
-        """Refuses invalid settings, and any address but loopback: nobody checks credentials yet."""
+        """Refuses invalid settings, and an address at which requests would not be safe."""
         if not 0 <= self.port_offset <= HIGHEST_PORT - max(PORTS.values()):
             raise InvalidRequest(
                 f"SOORMA_PORT_OFFSET must leave room for ports up to {HIGHEST_PORT}: "
                 f"{self.port_offset}"
+            )
+        if self.access not in ACCESS_MODES:
+            raise InvalidRequest(
+                f"SOORMA_ACCESS must be one of {', '.join(ACCESS_MODES)}, not {self.access!r}"
             )
         if self.lease <= 0:
             raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
@@ -109,9 +119,14 @@ class Settings(msgspec.Struct, frozen=True):
         except ValueError:
             local = False
         if not local:
+            why = (
+                "it takes everybody at their word"
+                if self.access == "open"
+                else "it serves no TLS yet, and keys could be read on the way"
+            )
             raise InvalidRequest(
-                f"the platform takes everybody at their word and so listens on loopback only, "
-                f"not on {self.host!r}; use 127.0.0.1, ::1 or localhost"
+                f"the platform listens on loopback only, not on {self.host!r}, as {why}; use "
+                "127.0.0.1, ::1 or localhost"
             )
 
     @property
@@ -133,6 +148,8 @@ class Settings(msgspec.Struct, frozen=True):
         found: dict[str, Any] = {
             "host": env.get("SOORMA_HOST") or None,
             "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),
+            "access": env.get("SOORMA_ACCESS", "").strip() or None,
+            "bootstrap_keys": env.get("SOORMA_BOOTSTRAP_KEYS_FILE") or None,
             "database": env.get("SOORMA_DATABASE") or None,
             "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
@@ -151,6 +168,8 @@ class Settings(msgspec.Struct, frozen=True):
         values = {name: value for name, value in found.items() if value is not None} | options
         if "database" in values:
             values["database"] = _file(str(values["database"]))
+        if values.get("bootstrap_keys") is not None:
+            values["bootstrap_keys"] = Path(values["bootstrap_keys"])
         return cls(
             **values,
             limits=_group(env, "SOORMA_LIMIT_", Limits),

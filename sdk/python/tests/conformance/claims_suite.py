@@ -13,7 +13,7 @@ from soorma_common.errors import Fenced, Forbidden, WrongType
 from soorma_common.events import Event
 from soorma_common.operations import RecordAction
 from soorma_platform.stores.ports.deliveries import Claimed
-from soorma_platform.work.holders import Holders
+from soorma_platform.work.holders import Held, Holders
 
 
 class ClaimsSuite:
@@ -48,13 +48,14 @@ class ClaimsSuite:
 
     @pytest.mark.behaviour("leases.fence")
     async def test_an_agent_that_has_connected_again_stays_the_holder(self, record: Record) -> None:
-        holders, first, second = Holders(record.store.deliveries), Cause("first"), Cause("second")
+        holders = Holders(record.store.deliveries)
+        first, second = (Held(Cause(name), ALICE, None) for name in ("first", "second"))
         connections = {cause: (lambda _, cause=cause: cause) for cause in (first, second)}
         holders.add("f", connections[first])
-        assert await holders.cause_of("f") == first
+        assert await holders.cause_of("f") == first.cause
         holders.add("f", connections[second])
         holders.remove("f", connections[first])  # its end is noticed late
-        assert await holders.cause_of("f") == second
+        assert await holders.cause_of("f") == second.cause
         holders.remove("f", connections[second])
         assert await holders.cause_of("f") == NOBODY
 

@@ -23,6 +23,7 @@ from failures_suite import FailuresSuite
 from history_suite import HistorySuite
 from idempotency_suite import IdempotencySuite
 from joining_suite import JoiningSuite
+from keys_suite import KeysSuite
 from life_suite import LifeSuite
 from limits_suite import LimitsSuite
 from memory_life_suite import MemoryLifeSuite
@@ -110,6 +111,7 @@ class StoreSuite(
     ProceduralSuite,
     QuarantineSuite,
     JoiningSuite,
+    KeysSuite,
     EndingsSuite,
     Opened,
 ):

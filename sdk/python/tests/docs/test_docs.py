@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -107,6 +108,13 @@ COMMANDS = {
     "python talk.py --forget": "system/test_examples.py::test_what_is_typed_and_what_is_forgotten",
     "soorma run companion librarian": "system/test_examples.py::"
     "test_what_is_typed_and_what_is_forgotten",
+    "soorma dev --secure": "system/test_cli_keys.py::test_a_closed_platform_on_a_laptop",
+    "soorma whoami": "system/test_cli_keys.py::test_a_closed_platform_on_a_laptop",
+    "soorma keys create shop --role app --tenant acme": "system/test_cli_keys.py::"
+    "test_a_closed_platform_on_a_laptop",
+    "soorma keys create packers --role agent --tenant acme --agent packer --subscribe "
+    "order.paid@business-facts --publish order.packed@business-facts": "system/test_cli_keys.py::"
+    "test_a_closed_platform_on_a_laptop",
     "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
     "soorma run subscriber:warehouse "
     "subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
@@ -239,6 +247,8 @@ def test_every_block_has_a_language_that_is_checked(page: Page) -> None:
         )
         if block.language == "json":
             json.loads(block.code)
+        if block.language == "toml":
+            tomllib.loads(block.code)
 
 
 @pytest.mark.behaviour("docs.code-runs")
@@ -580,6 +590,10 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_MEMORY_URL": client.memory_url,
         "SOORMA_EVENT_SERVICE_URL": client.events_url,
         "SOORMA_REGISTRY_URL": client.registry_url,
+        "SOORMA_IDENTITY_URL": client.identity_url,
+        "SOORMA_API_KEY": "none",
+        "SOORMA_ACCESS": platform.access,
+        "SOORMA_BOOTSTRAP_KEYS_FILE": "none",
         "SOORMA_TENANT_ID": "none",
         "SOORMA_USER_ID": "none",
         "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import os
 import re
@@ -106,6 +107,9 @@ async def test_the_unit_starts_a_platform_and_stops_it_in_time(
         with (tmp_path / "log").open("ab") as log:
             return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
 
+    made = [*words[:3], "keys", "create", "ops", "--role", "operator"]
+    made += ["--database", str(folder / "soorma.db")]
+    await asyncio.to_thread(subprocess.run, made, check=True, timeout=60)
     serving = serve(**{name: value})
     try:
         await eventually(lambda: answer_of(f"http://127.0.0.1:{BLOCK[3] + ports.offset}"), 30)

@@ -74,6 +74,13 @@ class Shell:
         self._children.append(child)
         return child
 
+    def make_key(self, database: Path | None = None, role: str = "operator") -> str:
+        """Makes a key in a database on which no platform runs, and returns its credential."""
+        file = database or self.folder / ".soorma" / "soorma.db"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made = self.soorma("keys", "create", role, "--role", role, "--database", str(file))
+        return made.stdout.strip()
+
     def python(self, program: str) -> subprocess.Popen[str]:
         """Starts another program and waits for its first output; it lives until the end."""
         child = self.spawn("-c", program, program=[sys.executable])
@@ -165,7 +172,12 @@ def ask_memory(
         f"{shell.url(MEMORY_PORT)}/v1/memory/working/{plan_id.replace(' ', '%20')}/key",
         data=body,
         method=method,
-        headers={"X-Tenant-ID": "t", "X-User-ID": "u", "Content-Type": "application/json"},
+        headers={
+            "X-Tenant-ID": "t",
+            "X-User-ID": "u",
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {shell.env.get('SOORMA_API_KEY', '')}",
+        },
     )
     with urllib.request.urlopen(request, timeout=10) as response:
         found: dict[str, object] = json.load(response)

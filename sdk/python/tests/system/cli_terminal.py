@@ -68,6 +68,10 @@ COMMANDS = [
     ("state", "fork", "plan", "new"),
     ("state", "actions", "plan"),
     ("state", "watch", "plan"),
+    ("keys", "create", "ops", "--role", "operator"),
+    ("keys", "list"),
+    ("keys", "rotate", "key"),
+    ("keys", "revoke", "key", "--yes"),
 ]
 """Every command on data, with the arguments that it needs."""
 
@@ -86,6 +90,7 @@ class Terminal:
             SOORMA_MEMORY_URL=platform.memory_url,
             SOORMA_EVENT_SERVICE_URL=platform.events_url,
             SOORMA_REGISTRY_URL=platform.registry_url,
+            SOORMA_IDENTITY_URL=platform.identity_url,
             SOORMA_TENANT_ID=self.tenant,
             COLUMNS="200",
             NO_COLOR="1",

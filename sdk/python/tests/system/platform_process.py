@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Self
 
 GATEWAY_PORT, REGISTRY_PORT, EVENTS_PORT, MEMORY_PORT = 8080, 8081, 8082, 8083
-BLOCK = range(8080, 8086)
+IDENTITY_PORT = 8085
+BLOCK = range(8080, 8087)
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
@@ -113,6 +114,7 @@ class PlatformProcess:
         self.registry_url = f"http://127.0.0.1:{REGISTRY_PORT + self.offset}"
         self.memory_url = f"http://127.0.0.1:{MEMORY_PORT + self.offset}"
         self.events_url = f"http://127.0.0.1:{EVENTS_PORT + self.offset}"
+        self.identity_url = f"http://127.0.0.1:{IDENTITY_PORT + self.offset}"
         self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         _all.add(self)
@@ -130,6 +132,7 @@ class PlatformProcess:
             **{
                 "SOORMA_PORT_OFFSET": str(self.offset),
                 "SOORMA_DATABASE": str(self.database),
+                "SOORMA_ACCESS": "open",
                 **self._env,
             }
         )
@@ -185,7 +188,13 @@ class PlatformProcess:
         until = time.monotonic() + START_SECONDS
         while not all(
             answer_of(url)
-            for url in (self.gateway_url, self.registry_url, self.events_url, self.memory_url)
+            for url in (
+                self.gateway_url,
+                self.registry_url,
+                self.events_url,
+                self.memory_url,
+                self.identity_url,
+            )
         ):
             if self._process.poll() is None and time.monotonic() < until:
                 time.sleep(0.02)

@@ -65,6 +65,7 @@ def addresses_of(platform: PlatformProcess) -> dict[str, str]:
         "SOORMA_MEMORY_URL": platform.memory_url,
         "SOORMA_EVENT_SERVICE_URL": platform.events_url,
         "SOORMA_REGISTRY_URL": platform.registry_url,
+        "SOORMA_IDENTITY_URL": platform.identity_url,
     }
 
 

@@ -26,7 +26,7 @@ events DELETE /v1/events/groups/{group}/subscriptions/{type}: operator tenant
 events DELETE /v1/events/timers/{event_id}: delivery user
 events GET /v1/events/answer/{event_id}: delivery user
 events GET /v1/events/dead-letters: operator tenant
-events GET /v1/events/groups: operator tenant
+events GET /v1/events/groups: agent operator tenant
 events GET /v1/events/stream: operator tenant user
 events GET /v1/events/timers: delivery user
 events POST /v1/events/dead-letters/{number}/replay: operator tenant
@@ -34,6 +34,15 @@ events POST /v1/events/publish: delivery operator tenant user
 events POST /v1/events/renew: agent
 events POST /v1/events/timers: delivery user
 events SOCKET /v1/events/connect: agent
+identity GET /health: public
+identity GET /metrics: operator
+identity GET /openapi.json: agent delivery operator tenant user
+identity DELETE /v1/identity/keys/{key_id}: operator tenant
+identity GET /v1/identity/keys/{key_id}: operator tenant
+identity GET /v1/identity/keys: operator tenant
+identity GET /v1/identity/whoami: agent delivery operator tenant user
+identity POST /v1/identity/keys/{key_id}/rotate: operator tenant
+identity POST /v1/identity/keys: operator tenant
 memory GET /health: public
 memory GET /metrics: operator
 memory GET /openapi.json: agent delivery operator tenant user
@@ -98,7 +107,9 @@ registry GET /v1/registry/events: delivery tenant
 registry POST /v1/registry/agents/{name}/instances/{instance}/heartbeat: agent
 registry PUT /v1/registry/agents/{name}/instances/{instance}: agent
 registry PUT /v1/registry/events/{type}/versions/{version}: agent operator tenant
-gateway GET /: agent delivery operator tenant user
+gateway GET /: public
+gateway DELETE /session: public
+gateway POST /session: public
 gateway GET /asyncapi.json: agent delivery operator tenant user
 gateway GET /health: public
 gateway GET /metrics: operator
@@ -112,7 +123,7 @@ WHO = [{}, {"X-Tenant-ID": "t"}, {"X-User-ID": "u"}, {"X-Tenant-ID": "t", "X-Use
 @pytest.mark.behaviour("security.access")
 async def test_each_endpoint_and_socket_says_whom_it_lets_in(tmp_path: Path) -> None:
     found = []
-    async with Platform(Settings(database=tmp_path / "soorma.db")) as platform:
+    async with Platform(Settings(database=tmp_path / "soorma.db", access="open")) as platform:
         for name, service in platform.services.items():
             application = cast("Application", service)
             doors = [(f"{one.method} {one.path}", one.access) for one in application.endpoints]

@@ -69,6 +69,7 @@ def test_status_tells_how_it_is(shell: Shell) -> None:
     assert {each["service"]: each["health"] for each in found["services"]} == {
         "gateway": "ok",
         "registry": "ok",
+        "identity": "ok",
         "events": "ok",
         "memory": "ok",
     }
@@ -177,6 +178,7 @@ def test_the_three_sides_agree_on_the_ports() -> None:
         "SOORMA_MEMORY_URL": config.MEMORY_URL,
         "SOORMA_EVENT_SERVICE_URL": config.EVENTS_URL,
         "SOORMA_REGISTRY_URL": config.REGISTRY_URL,
+        "SOORMA_IDENTITY_URL": config.IDENTITY_URL,
     }
 
 
@@ -271,7 +273,8 @@ def test_the_foreground_is_stopped_from_another_terminal(shell: Shell) -> None:
 @pytest.mark.behaviour("dev.serve")
 def test_serve_runs_all_services_until_it_is_told_to_stop(shell: Shell, tmp_path: Path) -> None:
     database = tmp_path / "served" / "soorma.db"
-    named = ("memory", "events", "registry", "gateway")
+    named = ("memory", "events", "registry", "gateway", "identity")
+    shell.make_key(database)
     serving = shell.spawn("serve", *named, "--database", str(database), "--host", "localhost")
     read_until(serving, "platform ready")
     assert shell.is_up()

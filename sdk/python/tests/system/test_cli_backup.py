@@ -253,6 +253,7 @@ def test_a_restore_is_refused_while_a_platform_runs(shell: Shell, command: str) 
     if command == "dev":
         shell.soorma("dev")
     else:
+        shell.env["SOORMA_API_KEY"] = shell.make_key()
         read_until(shell.spawn("serve"), "platform ready")
     keep(shell, "a plan", "kept")
     shell.soorma("backup", "copy.db")

@@ -139,7 +139,9 @@ def test_the_platform_of_the_folder_is_found(terminal: Terminal) -> None:
     Running.now(platform.pid, "127.0.0.1", platform.offset, platform.database).write(note)
     below = terminal.folder / "below"
     below.mkdir()
-    elsewhere = {name: terminal.env.pop(name) for name in services.VARIABLES.values()}
+    elsewhere = {
+        name: terminal.env.pop(name) for name in services.VARIABLES.values() if name in terminal.env
+    }
     terminal.folder = below
     terminal.set("plan", "key", 1)
     publish(terminal, "a")

@@ -37,7 +37,9 @@ from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
 
 README = Path(__file__).parents[2] / "README.md"
-GROUPS = ["machine", "installation", "settings", "store", "platform", "agents", "memories"]
+GROUPS = [
+    "machine", "installation", "settings", "store", "platform", "keys", "agents", "memories",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -621,8 +623,28 @@ def test_a_platform_of_another_version_and_time(shell: Shell) -> None:
     assert "differs from this machine's by -" in report.one("clock", "platform")["found"]
 
 
+@pytest.mark.behaviour("doctor.keys")
+def test_keys_that_expire_soon_or_are_of_another_role(shell: Shell) -> None:
+    shell.soorma("dev")
+    report = doctor(shell)
+    assert "the platform is open" in report.one("key")["found"]
+    shell.soorma("dev", "--stop")
+    shell.soorma("dev", "--secure")
+    report = doctor(shell)
+    assert (report.one("key")["state"], report.one("keys")["found"]) == ("ok", "4 valid")
+    made = ("keys", "create", "short", "--role", "viewer", "--tenant", "t", "--expires", "3d")
+    viewer = shell.soorma(*made).stdout.strip()
+    report = doctor(shell)
+    assert report.one("keys")["state"] == "warning"
+    assert "short (" in report.one("keys")["found"]
+    report = doctor(shell, SOORMA_API_KEY=viewer, SOORMA_TENANT_ID="t")
+    assert report.one("key")["found"] == "short (viewer)"
+    assert not report.of("keys")
+
+
 @pytest.mark.behaviour("doctor.platform")
 def test_a_platform_that_serve_runs(shell: Shell) -> None:
+    shell.env["SOORMA_API_KEY"] = shell.make_key()
     serving = shell.spawn("serve")
     read_until(serving, "platform ready")
     report = doctor(shell, **here(shell))

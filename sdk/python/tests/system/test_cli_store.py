@@ -88,6 +88,7 @@ def test_clean_keeps_what_is_not_the_platforms(shell: Shell, tmp_path: Path) -> 
 
 @pytest.mark.behaviour("dev.clean")
 def test_clean_leaves_a_store_alone_that_another_platform_uses(shell: Shell) -> None:
+    shell.make_key()
     serving = shell.spawn("serve")
     read_until(serving, "platform ready")
 

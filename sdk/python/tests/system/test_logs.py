@@ -326,7 +326,11 @@ async def test_an_agent_on_a_terminal_is_readable(
 )
 def test_the_platform_on_a_terminal(tmp_path: Path, env: dict[str, str], pattern: str) -> None:
     platform = PlatformProcess(tmp_path)
-    known = {"SOORMA_PORT_OFFSET": str(platform.offset), "SOORMA_DATABASE": str(platform.database)}
+    known = {
+        "SOORMA_PORT_OFFSET": str(platform.offset),
+        "SOORMA_DATABASE": str(platform.database),
+        "SOORMA_ACCESS": "open",
+    }
     try:
         with on_a_terminal(
             [sys.executable, "-P", "-m", "soorma_platform"], tmp_path, **known, **env

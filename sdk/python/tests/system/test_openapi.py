@@ -18,7 +18,7 @@ from running import Answer, Raw, path_of, unique
 from soorma import Topic
 from soorma_common.delivery import AgentFrame, ServiceFrame
 
-SERVICES = ("gateway", "registry", "events", "memory")
+SERVICES = ("gateway", "registry", "events", "memory", "identity")
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 

@@ -19,6 +19,7 @@ HERE = ClientConfig(
     memory_url=f"http://localhost:{8083 + OFFSET}",
     events_url=f"http://localhost:{8082 + OFFSET}",
     registry_url=f"http://localhost:{8081 + OFFSET}",
+    identity_url=f"http://localhost:{8085 + OFFSET}",
 )
 
 

@@ -68,7 +68,13 @@ def test_the_defaults() -> None:
     settings = Settings.from_env({})
     assert settings == Settings()
     assert (settings.host, settings.lease, settings.may_migrate) == ("127.0.0.1", 30.0, True)
-    assert settings.ports == {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
+    assert settings.ports == {
+        "gateway": 8080,
+        "registry": 8081,
+        "events": 8082,
+        "memory": 8083,
+        "identity": 8085,
+    }
     assert settings.address("memory") == "http://127.0.0.1:8083"
 
 
@@ -139,6 +145,8 @@ def test_a_clients_configuration() -> None:
         "SOORMA_USER_ID": "u",
         "SOORMA_RETRY_SECONDS": "2.5",
         "SOORMA_REGISTRY_URL": "http://registry.example:3",
+        "SOORMA_IDENTITY_URL": "http://identity.example:4",
+        "SOORMA_API_KEY": " soorma_key ",
     }
     made = ClientConfig.from_env(env)
     assert made == ClientConfig(
@@ -148,11 +156,15 @@ def test_a_clients_configuration() -> None:
         "u",
         2.5,
         "http://registry.example:3",
+        "http://identity.example:4",
+        "soorma_key",
     )
+    assert "soorma_key" not in repr(made)
     assert made.addresses == {
         "memory": "https://memory.example:1",
         "events": "http://events.example:2",
         "registry": "http://registry.example:3",
+        "identity": "http://identity.example:4",
     }
     scope = made.scope(None, None)
     assert (scope.tenant_id, scope.user_id) == ("t", "u")

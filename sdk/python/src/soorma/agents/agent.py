@@ -79,6 +79,7 @@ class Agent:
         handler_timeout: float | None = HANDLER_SECONDS,
         drain_timeout: float = DRAIN_SECONDS,
         config: ClientConfig | None = None,
+        api_key: str | Callable[[], str] | None = None,
         caller: Caller | None = None,
     ) -> None:
         if max_concurrency < 1:
@@ -93,7 +94,9 @@ class Agent:
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._connections = count(1)
-        config = config or ClientConfig.from_env()
+        config = config or ClientConfig.from_env(role="agent")
+        if api_key is not None:
+            config = replace(config, api_key=api_key)
         self._config = (
             replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
         )
@@ -118,6 +121,11 @@ class Agent:
     def tenant_id(self) -> str | None:
         """The tenant the agent is confined to."""
         return self._config.tenant_id
+
+    @property
+    def api_key(self) -> str | Callable[[], str] | None:
+        """The key that it was given, or the function that returns it."""
+        return self._config.api_key
 
     # registration
 

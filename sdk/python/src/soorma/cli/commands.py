@@ -52,6 +52,14 @@ HOMES = {
     "agents": Home(
         "soorma.cli.data.agents", "List the agents that are alive, and what they can do."
     ),
+    "keys": Home(
+        "soorma.cli.identity.command",
+        "Create, list, rotate and revoke API keys: who may use the platform, and for what.",
+    ),
+    "whoami": Home(
+        "soorma.cli.identity.whoami",
+        "Show who the platform takes you for: the key, tenant, user and scopes of SOORMA_API_KEY.",
+    ),
     "backup": Home(
         "soorma.cli.store.backup", "Copy the record into one file, while the platform runs or not."
     ),

@@ -75,6 +75,20 @@ class PlatformConnection:
         """Returns the response to a GET, as the service documents it."""
         return await self._caller.read(service, path, self.scope, **query)
 
+    async def send(
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        body: msgspec.Struct | None,
+        kind: type[T],
+        **query: Any,
+    ) -> T:
+        """Makes a request that names no user, and returns its response as a `kind`."""
+        encoded = None if body is None else msgspec.json.encode(body)
+        answer = await self._caller.call(service, method, path, body=encoded, query=query)
+        return msgspec.json.decode(answer, type=kind)
+
     async def post(self, service: Service, path: str, **query: Any) -> None:
         """Sends a POST without a body."""
         await self._caller.call(service, "POST", path, scope=self.scope, query=query)
@@ -215,7 +229,16 @@ def config_for(tenant: str | None, user: str | None) -> ClientConfig:
         env["SOORMA_TENANT_ID"] = check_name("tenant_id", tenant)
     if user is not None:
         env["SOORMA_USER_ID"] = check_name("user_id", user)
-    return ClientConfig.from_env(env)
+    return ClientConfig.from_env(env, role="operator")
+
+
+def key_headers() -> dict[str, str]:
+    """Returns the header with the key of this environment, or folder; none if there is none."""
+    try:
+        api_key = config_for(None, None).api_key
+    except SoormaError:
+        return {}  # whoever needs the configuration says what is wrong with it
+    return {"Authorization": f"Bearer {api_key}"} if isinstance(api_key, str) else {}
 
 
 def plan_path(face: str, plan: str, key: str | None = None) -> str:
@@ -253,9 +276,11 @@ def probe(
     return found if isinstance(found, Response) else _understood(address, *found)
 
 
-def probe_text(address: str, path: str, *, seconds: float) -> str | None:
+def probe_text(
+    address: str, path: str, *, seconds: float, headers: Mapping[str, str] | None = None
+) -> str | None:
     """Returns the text that a GET is responded to with; None without one, or with a failure."""
-    found = _sent(address, path, seconds, {})
+    found = _sent(address, path, seconds, headers or {})
     if isinstance(found, Response) or found[0].status != HTTPStatus.OK:
         return None
     return found[1].decode(errors="replace")

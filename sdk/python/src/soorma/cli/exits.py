@@ -20,6 +20,7 @@ from soorma_common.errors import (
 from soorma_common.starting import (
     FolderUnwritable,
     MigrationNeeded,
+    NoKeys,
     PortTaken,
     RecordInUse,
     RecordUnusable,
@@ -68,6 +69,7 @@ class Exit(IntEnum):
     GONE = 18, "it lies before the oldest revision or position that is kept"
     PROBLEMS = 19, "soorma doctor has found a problem"
     AGENT = 20, "an agent of soorma run cannot be loaded; the message says what is wrong, and where"
+    NO_KEYS = 21, "the platform is closed, and there is no valid key yet: soorma keys create"
     INTERRUPTED = 130, "interrupted with Ctrl+C"
     OUTPUT_CLOSED = 141, "whoever read the output has closed it"
 
@@ -87,6 +89,7 @@ _EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
     (FolderUnwritable, Exit.UNWRITABLE),
     (RecordUnusable, Exit.DATABASE),
     (MigrationNeeded, Exit.NEEDS_BUILD),
+    (NoKeys, Exit.NO_KEYS),
     (Unavailable, Exit.UNAVAILABLE),
     (TimedOut, Exit.UNAVAILABLE),
     (NotFound, Exit.NOT_FOUND),

@@ -18,12 +18,14 @@ app = command_group()
 _HELP = """\
 Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.
 
-Without names: all services. The embedded database has one process, so a part of them is refused. \
+It is closed: every request needs a credential, and it does not start without a key. Without \
+names: all services. The embedded database has one process, so a part of them is refused. \
 Settings come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
 
 \b
 Examples:
   soorma serve
+  soorma keys create ops --role operator --database /var/lib/soorma/soorma.db
   soorma serve --port-offset 100 --database /var/lib/soorma/soorma.db
 """
 
@@ -33,7 +35,8 @@ def serve(
     chosen: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SERVICE", help="gateway, registry, events, memory; all if left out."
+            metavar="SERVICE",
+            help="gateway, registry, events, memory, identity; all if left out.",
         ),
     ] = None,
     host: Annotated[
@@ -71,8 +74,20 @@ def serve(
         )
     except SoormaError as error:
         raise CommandError(Exit.USAGE, error.message) from error
+    if settings.access == "open":
+        raise CommandError(
+            Exit.USAGE,
+            "SOORMA_ACCESS=open is for soorma dev: soorma serve is closed, and needs keys; unset "
+            "it",
+        )
     options = platform.Options(
-        settings.host, settings.port_offset, settings.database, settings.may_migrate, 0
+        settings.host,
+        settings.port_offset,
+        settings.database,
+        settings.may_migrate,
+        0,
+        settings.bootstrap_keys,
+        closed=True,
     )
     platform.check_ports(options)
     platform.run_here(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -46,8 +46,11 @@ class MemoryClient(ProceduralCalls, AuditCalls, QuarantineCalls):
         *,
         config: ClientConfig | None = None,
         retry_seconds: float | None = None,
+        api_key: str | Callable[[], str] | None = None,
     ) -> None:
         config = config or ClientConfig.from_env()
+        if api_key is not None:
+            config = replace(config, api_key=api_key)
         if base_url is not None:
             config = replace(config, memory_url=base_url.rstrip("/"), origin="")
         if retry_seconds is not None:

@@ -334,6 +334,8 @@ class Attempts:
         *,
         is_first: bool,
     ) -> HandlerTransaction:
+        # All that the handler asks for goes under its fence: an agent's key by itself grants none.
+        caller = self._caller.under(delivery.fence)
         return HandlerTransaction(
             event,
             delivery.fence,
@@ -342,11 +344,9 @@ class Attempts:
             snapshot=delivery.plan if is_first else None,  # it dates from the delivery
             limits=self._limits,
             isolation=handler.isolation,
-            plans=PlatformPlans(self._caller),
-            memories=PlatformMemories(
-                self._caller, plan_id=event.plan_id, session_id=event.session_id
-            ),
-            outbox=PlatformOutbox(self._caller),
+            plans=PlatformPlans(caller),
+            memories=PlatformMemories(caller, plan_id=event.plan_id, session_id=event.session_id),
+            outbox=PlatformOutbox(caller),
         )
 
     def _recorder(self, fence: str) -> Record:
@@ -370,6 +370,7 @@ class Attempts:
         steps: Steps,
     ) -> HandlerContext:
         scope = transaction.scope
+        caller = self._caller.under(delivery.fence)
         config = self._scoped
         if (config.tenant_id, config.user_id) != (scope.tenant_id, scope.user_id):
             config = self._scoped = replace(
@@ -380,30 +381,28 @@ class Attempts:
             confined = partial(
                 check_confined, f"the handler of event {event.type!r}, in context.immediate,", scope
             )
-            outbox = PlatformOutbox(self._caller, confined, delivery.fence)
+            outbox = PlatformOutbox(caller, confined, delivery.fence)
             return PlatformContext(
                 MemoryClient.on(
                     config,
-                    self._caller,
-                    PlatformPlans(self._caller, confined, delivery.fence),
+                    caller,
+                    PlatformPlans(caller, confined, delivery.fence),
                     PlatformMemories(
-                        self._caller,
+                        caller,
                         confined,
                         delivery.fence,
                         event.plan_id,
                         event.session_id,
                     ),
                 ),
-                BusClient(config, self._caller, self._agent, outbox, event),
-                RegistryClient.on(config, self._caller),
+                BusClient(config, caller, self._agent, outbox, event),
+                RegistryClient.on(config, caller),
             )
 
         return HandlerContext(
-            MemoryClient.on(
-                config, self._caller, self._harness.plans(transaction), transaction.memories
-            ),
-            BusClient(config, self._caller, self._agent, self._harness.outbox(transaction), event),
-            RegistryClient.on(config, self._caller, transaction.check),
+            MemoryClient.on(config, caller, self._harness.plans(transaction), transaction.memories),
+            BusClient(config, caller, self._agent, self._harness.outbox(transaction), event),
+            RegistryClient.on(config, caller, transaction.check),
             event=given,
             attempt=delivery.attempt,
             immediate=immediate,

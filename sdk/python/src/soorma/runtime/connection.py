@@ -27,7 +27,14 @@ from soorma_common.delivery import (
     StepFrame,
     Welcome,
 )
-from soorma_common.errors import InvalidValue, LimitExceeded, SoormaError, Unavailable, from_problem
+from soorma_common.errors import (
+    InvalidValue,
+    LimitExceeded,
+    SoormaError,
+    Unauthorized,
+    Unavailable,
+    from_problem,
+)
 from soorma_common.protocol import PROTOCOL, mismatch
 
 FIRST_DELAY = 0.1
@@ -121,7 +128,11 @@ class Connection:
             case CancelFrame(fences=fences):
                 self._on_cancel(fences)
             case Goodbye(problem=problem):
-                raise from_problem(problem or {})
+                error = from_problem(problem or {})
+                if isinstance(error, Unauthorized):
+                    # Another key may be there by now; if not, the next connection is refused.
+                    raise Unavailable(error.message)
+                raise error
 
     def number(self) -> int:
         """A number for a frame that expects a response."""

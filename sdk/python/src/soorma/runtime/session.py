@@ -99,7 +99,8 @@ class Session:
             self._profile.name,
             waits_for,
         )
-        unfinished = await self.attempts.drain(patience)
+        # Once refused for good, no handler can commit any more.
+        unfinished = await self.attempts.drain(0 if self.task.done() else patience)
         if unfinished and not self.task.done():
             with suppress(SoormaError, TimeoutError):
                 async with asyncio.timeout(GIVE_BACK_SECONDS):

@@ -13,15 +13,19 @@ from soorma_platform.http.asgi import AsgiApp, Message
 
 def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """Returns the scope of a request to this machine."""
-    given = [
+    return {"type": "http", "method": method, "scheme": "http", **_place(path, _sent(headers))}
+
+
+def socket_scope(path: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Returns the scope of a WebSocket to this machine."""
+    sent = _sent(headers or {})
+    return {"type": "websocket", "scheme": "ws", "subprotocols": [], **_place(path, sent)}
+
+
+def _sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
     ]
-    return {"type": "http", "method": method, "scheme": "http", **_place(path, given)}
-
-
-def socket_scope(path: str) -> dict[str, Any]:
-    """Returns the scope of a WebSocket to this machine."""
-    return {"type": "websocket", "scheme": "ws", "subprotocols": [], **_place(path, [])}
 
 
 def _place(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Host(Harness):
         self,
         agent: Agent,
         network: Network,
-        retry_seconds: float,
+        caller: Callable[[LocalTransport], Caller],
         arm: Arm,
         died: Callable[[Host, bool], None],
     ) -> None:
@@ -37,7 +37,7 @@ class Host(Harness):
         self.transport = LocalTransport(network)
         self.attempts: set[Attempt] = set()
         self.graveyard: set[Coroutine[Any, Any, Any]] = set()
-        self.caller = Caller(self.transport, retry_seconds)
+        self.caller = caller(self.transport)
         self._presence: Presence | None = None
         self._abandon: Callable[[], Awaitable[None]] | None = None
         self._network = network

@@ -176,12 +176,14 @@ class LocalTransport:
             yield piece
 
     @asynccontextmanager
-    async def connect(self, service: Service, path: str) -> AsyncIterator[LocalSocket]:
+    async def connect(
+        self, service: Service, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[LocalSocket]:
         await self.passes()
         if failure := failure_of(self._network.failures, service, "GET", path):
             raise failure.error(service, "GET", path)
         socket = LocalSocket(service, self, self._network)
-        work = socket.run(self._network.services[service], socket_scope(path))
+        work = socket.run(self._network.services[service], socket_scope(path, headers))
         socket.serving = self._network.begin(f"WebSocket {path}", work)
         self._network.sockets.append(socket)
         socket.serving.add_done_callback(lambda _: self._network.sockets.remove(socket))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -24,15 +25,20 @@ from soorma.testing.hosts import Host
 from soorma.testing.network import LocalTransport, Network
 from soorma.testing.quiescence import Quiescence, Waiting
 from soorma.testing.time_passing import TimePassing
+from soorma.transport.authorization import KeyedTransport
 from soorma.transport.calls import Caller
+from soorma.transport.http import Transport
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 from soorma_common.groups import DeadLetterInfo
-from soorma_common.names import All
+from soorma_common.identity import NewKey, Role, check_new_key
+from soorma_common.names import DEFAULT_TENANT, All, Scope
 from soorma_common.topics import TopicLike, check_topic
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.identity.credentials import split
+from soorma_platform.identity.keys import created_in, revoked_in
 from soorma_platform.runtime import Platform
 from soorma_platform.services.groups import dead_letter_info
 from soorma_platform.settings import Settings
@@ -49,8 +55,10 @@ class LocalPlatform:
 
     `tenant_id` and `user_id` are the defaults of its calls. Time on the platform begins at `now`
     and stands still; `advance` moves it. Calls are retried through an outage for `retry_seconds` of
-    real time. Searches go by words alone unless it gets an `embedder`. `settings` are those of
-    `soorma_platform.settings.Settings`, such as `limits=Limits(value_bytes=1000)`.
+    real time. Searches go by words alone unless it gets an `embedder`. With `closed` it needs keys,
+    as a server does: what is used here without one gets that of an agent, or of an application of
+    `tenant_id`; `key` makes others. `settings` are those of `soorma_platform.settings.Settings`,
+    such as `limits=Limits(value_bytes=1000)`.
     """
 
     context: PlatformContext
@@ -64,6 +72,7 @@ class LocalPlatform:
         now: datetime | None = None,
         retry_seconds: float = 10.0,
         embedder: WordEmbedder | None = None,
+        closed: bool = False,
         **settings: Any,
     ) -> None:
         self._config = ClientConfig(
@@ -71,7 +80,9 @@ class LocalPlatform:
         )
         self._clock = Clock(now)
         self._embedder = embedder
-        self._settings = {"embeddings": "none", **settings}
+        access = "closed" if closed else "open"
+        self._settings = {"embeddings": "none", "access": access, **settings}
+        self._keys: dict[str, str] = {}
         self._hosts: dict[Agent, Host] = {}
         self._burials: dict[Agent, asyncio.Task[None]] = {}
         self._clients: dict[EventClient, tuple[Caller, LocalTransport]] = {}
@@ -97,14 +108,58 @@ class LocalPlatform:
                 self._platform, self._network, self._hosts, self._record, self._clock
             )
             stack.push_async_callback(self._end)
-            self.context = PlatformContext.on(
-                self._config, "soorma-testing", self._caller(self._transport())
-            )
+            if self._platform.settings.access == "closed":
+                tenant = self._config.tenant_id or DEFAULT_TENANT
+                self._keys["app"] = await self.key("app", tenant_id=tenant)
+                self._keys["agent"] = await self.key(
+                    "agent", agents=["*"], subscribe=["*"], publish=["*"]
+                )
+            self.context = self.context_of(None)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *failure: object) -> None:
         await self._stack.aclose()
+
+    # keys, if it is closed
+
+    async def key(self, role: Role | None = None, *, name: str = "test", **fields: Any) -> str:
+        """Creates a key and returns its credential.
+
+        `fields` are those of `soorma_common.identity.NewKey`, such as `tenant_id`, `user_id`,
+        `scopes`, `expires_in`, and for agents `agents`, `subscribe` and `publish`.
+        """
+        body = NewKey(name=name, role=role, **fields)
+        check_new_key(body)
+        created = await created_in(self._platform.store, body)
+        await self._platform.keyring.follow()
+        return created.credential
+
+    async def revoke(self, credential: str) -> None:
+        """Revokes the key of a credential."""
+        parts = split(credential)
+        if parts is None:
+            raise InvalidRequest("this is no credential of a key; see `platform.key`")
+        await revoked_in(self._platform.store, parts[0])
+        await self._platform.keyring.follow()
+
+    def context_of(
+        self,
+        api_key: str | Callable[[], str] | None,
+        *,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> PlatformContext:
+        """Returns the platform as somebody with a key sees it, from outside a handler."""
+        config = replace(
+            self._config,
+            api_key=api_key or self._keys.get("app"),
+            tenant_id=tenant_id or self._config.tenant_id,
+            user_id=user_id or self._config.user_id,
+        )
+        unnamed = config.unnamed if api_key else None
+        caller = self._caller(self._transport(), config.api_key, unnamed)
+        return PlatformContext.on(config, "soorma-testing", caller)
 
     # agents and clients
 
@@ -133,7 +188,8 @@ class LocalPlatform:
         """Makes a client that was created elsewhere use this platform until the platform ends."""
         if client not in self._clients:
             transport = self._transport()
-            before = client.work_over(self._caller(transport))
+            caller = self._caller(transport, client.api_key or self._keys.get("app"))
+            before = client.work_over(caller)
             self._clients[client] = (before, transport)
         return client
 
@@ -304,8 +360,14 @@ class LocalPlatform:
     def _transport(self) -> LocalTransport:
         return LocalTransport(self._network)
 
-    def _caller(self, transport: LocalTransport) -> Caller:
-        return Caller(transport, self._config.retry_seconds)
+    def _caller(
+        self,
+        transport: LocalTransport,
+        api_key: str | Callable[[], str] | None = None,
+        unnamed: Scope | None = None,
+    ) -> Caller:
+        over: Transport = transport if api_key is None else KeyedTransport(transport, api_key)
+        return Caller(over, self._config.retry_seconds, unnamed=unnamed)
 
     def _host(self, agent: Agent) -> Host:
         if agent not in self._hosts:
@@ -326,8 +388,13 @@ class LocalPlatform:
     async def _start(self, agent: Agent) -> None:
         if agent in self._hosts:
             raise InvalidRequest(f"agent {agent.name!r} is running already")
+        api_key = agent.api_key or self._keys.get("agent")
         host = Host(
-            agent, self._network, self._config.retry_seconds, self._trace_of, self._on_death
+            agent,
+            self._network,
+            lambda transport: self._caller(transport, api_key),
+            self._trace_of,
+            self._on_death,
         )
         await host.start()
         self._hosts[agent] = host

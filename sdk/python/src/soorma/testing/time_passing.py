@@ -45,6 +45,7 @@ class TimePassing:
             self._announce()
         while await self._platform.upkeep.step():
             pass
+        await self._platform.keyring.follow()
         self._platform.bus.notify(Notice(groups=self._record.groups(), timers=True))
         self._network.touch()
 
@@ -53,9 +54,13 @@ class TimePassing:
         rows, settings = self._record.outstanding(), self._platform.settings
         for socket in self._network.sockets:
             if socket.is_live and socket.replica and (hello := socket.hello):
-                fences = [row.fence for row in rows if row.replica == socket.replica and row.fence]
+                own = [row for row in rows if row.replica == socket.replica and row.fence]
+                fences, family = (
+                    [row.fence or "" for row in own],
+                    next((row.family for row in own), None),
+                )
                 store = self._platform.store
-                await store.deliveries.renew(socket.replica, fences, lease)
+                await store.deliveries.renew(socket.replica, fences, lease, family)
                 await subscribe(store, hello.owner, hello.agent, hello.subscriptions)
         for transport in list(self._network.transports):
             if not transport.is_frozen and not transport.is_dead:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from copy import copy
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -16,11 +17,18 @@ import msgspec
 
 from soorma.config import ClientConfig, Service
 from soorma.local import shown
+from soorma.transport.authorization import KeyedTransport
 from soorma.transport.headers import FENCE_HEADER, scope_headers
 from soorma.transport.http import HttpTransport, Transport
 from soorma.transport.pauses import Backoff
 from soorma.transport.sent_events import Parser
-from soorma_common.errors import SoormaError, TimedOut, Unavailable, from_problem
+from soorma_common.errors import (
+    SoormaError,
+    TimedOut,
+    Unauthorized,
+    Unavailable,
+    from_problem,
+)
 from soorma_common.names import Scope
 
 FIRST_DELAY = 0.05
@@ -40,7 +48,8 @@ _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 class Caller:
     """A caller over a transport that retries calls which do not get through, for `retry_seconds`.
 
-    `addresses` are those of the services, for the log in an outage.
+    `addresses` are those of the services, for the log in an outage. The tenant and user of
+    `unnamed` are not sent: the key says which are meant.
     """
 
     def __init__(
@@ -48,13 +57,29 @@ class Caller:
         transport: Transport,
         retry_seconds: float,
         addresses: Mapping[Service, str] | None = None,
+        unnamed: Scope | None = None,
     ) -> None:
         self.transport = transport
         self._retry_seconds = retry_seconds
+        self._unnamed = unnamed
+        self.fence: str | None = None
         self._addresses = {
             service: shown(address) for service, address in (addresses or {}).items()
         }
         self.is_silent = False
+
+    def under(self, fence: str) -> Caller:
+        """Returns a caller whose calls are all made under the fence of a delivery."""
+        caller = copy(self)
+        caller.fence = fence
+        return caller
+
+    def _named(self, query: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Returns a query without the tenant and user that nobody has named."""
+        if query is None or self._unnamed is None:
+            return query
+        defaults = {"tenant_id": self._unnamed.tenant_id, "user_id": self._unnamed.user_id}
+        return {name: value for name, value in query.items() if value != defaults.get(name, self)}
 
     async def call(
         self,
@@ -74,14 +99,14 @@ class Caller:
         single response may take. A change carries an idempotency key, the same for each try, so
         that it is made at most once.
         """
-        headers = scope_headers(scope)
-        if fence is not None:
-            headers[FENCE_HEADER] = fence
+        headers = scope_headers(scope, self._unnamed)
+        if (under := fence or self.fence) is not None:
+            headers[FENCE_HEADER] = under
         if body is not None:
             headers["Content-Type"] = "application/json"
         if method != "GET":
             headers["Idempotency-Key"] = f"sdk:{uuid4()}"
-        path = with_query(path, query)
+        path = with_query(path, self._named(query))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
@@ -218,8 +243,10 @@ class Caller:
         *,
         for_ever: bool,
     ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
-        headers = scope_headers(scope)
-        path = with_query(path, query)
+        headers = scope_headers(scope, self._unnamed)
+        if self.fence is not None:
+            headers[FENCE_HEADER] = self.fence
+        path = with_query(path, self._named(query))
         loop = asyncio.get_running_loop()
         backoff, stood = Backoff(FIRST_DELAY, LONGEST_DELAY), False
         deadline = loop.time() + self._retry_seconds
@@ -236,7 +263,7 @@ class Caller:
                         if kind not in ("", "open") and not _is_whole(path, kind, identity, data):
                             continue
                         if kind == "problem":
-                            raise from_problem(_any.decode(data))
+                            raise _end_of_stream(_any.decode(data))
                         if kind:
                             yield kind, identity, data
                         stood = True
@@ -264,6 +291,16 @@ class Caller:
         """Logs that the service responds again."""
         self.is_silent = False
         log.info("the %s service responds again", service)
+
+
+def _end_of_stream(problem: Any) -> SoormaError:
+    """Returns the error that a stream ends with.
+
+    One whose key was revoked is opened again: there may be another key by now, and if not, that is
+    refused.
+    """
+    error = from_problem(problem)
+    return Unavailable(error.message) if isinstance(error, Unauthorized) else error
 
 
 class _Silence:
@@ -308,9 +345,10 @@ def _until(deadline: float) -> str:
 
 def caller_for(config: ClientConfig) -> Caller:
     """Returns a caller of the platform that a configuration names."""
-    return Caller(
-        HttpTransport(config.addresses, config.origin), config.retry_seconds, config.addresses
-    )
+    transport: Transport = HttpTransport(config.addresses, config.origin)
+    if config.api_key is not None:
+        transport = KeyedTransport(transport, config.api_key)
+    return Caller(transport, config.retry_seconds, config.addresses, config.unnamed)
 
 
 async def _sent_events(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from soorma_common.errors import Forbidden, Unauthorized
 from soorma_common.names import Scope
-from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER, mismatch
 
 PROBLEM = "application/problem+json"
 SPOKEN = {PROTOCOL_HEADER: str(PROTOCOL)}
@@ -16,11 +17,19 @@ FENCE_HEADER = "X-Soorma-Fence"
 """The header with the fence of the delivery whose handler makes the call. A secret."""
 
 
-def scope_headers(scope: Scope | None) -> dict[str, str]:
-    """Returns the headers that name the tenant and user of a call."""
+def scope_headers(scope: Scope | None, unnamed: Scope | None = None) -> dict[str, str]:
+    """Returns the headers that name the tenant and user of a call.
+
+    Those of `unnamed` are defaults of which nobody has thought: the key decides then.
+    """
     if scope is None:
         return {}
-    return {**tenant_headers(scope.tenant_id), "X-User-ID": quote(scope.user_id, safe="")}
+    headers: dict[str, str] = {}
+    if unnamed is None or scope.tenant_id != unnamed.tenant_id:
+        headers |= tenant_headers(scope.tenant_id)
+    if unnamed is None or scope.user_id != unnamed.user_id:
+        headers["X-User-ID"] = quote(scope.user_id, safe="")
+    return headers
 
 
 def tenant_headers(tenant_id: str | None) -> dict[str, str]:
@@ -39,3 +48,12 @@ def check_answer(status: int, headers: Mapping[str, str], address: str) -> None:
         return
     if spoken is not None or status < 400 or headers.get("Content-Type") == PROBLEM:
         raise mismatch(sdk=PROTOCOL, platform=spoken or 0, at=address)
+
+
+def check_handshake(status: int, headers: Mapping[str, str]) -> None:
+    """Raises Unauthorized or Forbidden if a WebSocket is refused for the sake of its key."""
+    why = unquote(headers.get(WHY_HEADER, ""))
+    if status == Unauthorized.status:
+        raise Unauthorized(why or "the platform does not accept the key; look at SOORMA_API_KEY")
+    if status == Forbidden.status and why:
+        raise Forbidden(why)

@@ -16,7 +16,7 @@ from yarl import URL
 
 from soorma.config import Service
 from soorma.local import shown
-from soorma.transport.headers import SPOKEN, check_answer
+from soorma.transport.headers import SPOKEN, check_answer, check_handshake
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import InvalidRequest, Unavailable
 
@@ -66,8 +66,10 @@ class Transport(Protocol):
         """Returns the status of a response, and its body in pieces as they arrive."""
         ...
 
-    def connect(self, service: Service, path: str) -> AbstractAsyncContextManager[Socket]:
-        """Opens a WebSocket."""
+    def connect(
+        self, service: Service, path: str, headers: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[Socket]:
+        """Opens a WebSocket; raises Unauthorized or Forbidden if it may not be opened."""
         ...
 
     def request_blocking(
@@ -133,13 +135,18 @@ class HttpTransport:
             raise self._unreachable(service, error) from error
 
     @asynccontextmanager
-    async def connect(self, service: Service, path: str) -> AsyncIterator[Socket]:
+    async def connect(
+        self, service: Service, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Socket]:
         url = self._addresses[service] + path
         session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
-            socket = await session.ws_connect(_encoded(url), max_msg_size=LARGEST_FRAME, compress=0)
+            socket = await session.ws_connect(
+                _encoded(url), max_msg_size=LARGEST_FRAME, compress=0, headers=headers
+            )
         except aiohttp.WSServerHandshakeError as error:
             check_answer(error.status, error.headers or {}, self._shown[service])
+            check_handshake(error.status, error.headers or {})
             raise self._unreachable(service, error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error

@@ -29,6 +29,8 @@ TIMER_BELL = "timers"
 """The bell of newly set timers."""
 MEMORY_BELL = "memories"
 """The bell of newly stored passages."""
+KEY_BELL = "keys"
+"""The bell of created, rotated and revoked keys."""
 
 
 def bells(notice: Notice) -> set[str]:
@@ -42,6 +44,8 @@ def bells(notice: Notice) -> set[str]:
         names.add(TIMER_BELL)
     if notice.memories:
         names.add(MEMORY_BELL)
+    if notice.keys:
+        names.add(KEY_BELL)
     for entry in notice.entries:
         names.add(correlation_bell(Scope(entry.tenant_id, entry.user_id), entry.correlation_id))
     return names

@@ -29,6 +29,7 @@ from soorma_platform.engine import endings, life, memories, sagas
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.idempotency import check_same, key_of
+from soorma_platform.engine.keys import check_credential, credential_need
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
@@ -76,7 +77,8 @@ class ApplyCommit:
     `fingerprint` is that of its body, `idempotency_key` the key under which its response is stored
     for `keep_response` ms. `cause` is its author and event, as the platform knows them. `under` is
     the fence of the delivery in whose handler it is made, and which it does not settle. With
-    `awaited` it publishes a request whose sender waits for the response.
+    `awaited` it publishes a request whose sender waits for the response. `key_id` is the key by
+    which it was requested: revoked meanwhile, it changes nothing.
     """
 
     def __init__(
@@ -91,9 +93,11 @@ class ApplyCommit:
         awaited: bool = False,
         cause: Cause = NOBODY,
         under: str | None = None,
+        key_id: str | None = None,
     ) -> None:
         self.scope = scope
         self.commit = commit
+        self._key_id = key_id
         self.cause = cause
         self._fingerprint = fingerprint
         self._idempotency_key = idempotency_key
@@ -156,7 +160,7 @@ class ApplyCommit:
 
     def needs(self) -> list[Need]:
         commit = self.commit
-        needs: list[Need] = []
+        needs = credential_need(self._key_id)
         if commit.fence is not None:
             needs.append(DeliveryNeed(commit.fence))
         elif self._under is not None:
@@ -232,6 +236,7 @@ class ApplyCommit:
         return needs
 
     def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
+        check_credential(found)
         key = key_of(self._idempotency_key, self.commit.fence)
         if key is not None and (stored := found.part(ResponseFound).stored) is not None:
             check_same(stored, self._fingerprint, self._idempotency_key, self.commit.fence)

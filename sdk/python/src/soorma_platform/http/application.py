@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
 from soorma_common import __version__
-from soorma_common.errors import Forbidden, InvalidRequest, ProtocolMismatch, SoormaError
-from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
+from soorma_common.errors import (
+    Forbidden,
+    InvalidRequest,
+    ProtocolMismatch,
+    SoormaError,
+    Unauthorized,
+)
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER
 from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
 from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.http.guard import refusal
 from soorma_platform.http.requests import Request, check_once
 from soorma_platform.http.responses import Response, WholeResponse, problem, problem_document
 from soorma_platform.http.scrape import Scrape
-from soorma_platform.identity import Access, OpenDoor, Principal, check_protocol
+from soorma_platform.identity import (
+    Access,
+    Door,
+    Entrance,
+    OpenDoor,
+    Principal,
+    check_protocol,
+)
+from soorma_platform.identity.keyring import is_revocation, revoked_error
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.stores.ports.health import HealthStore
@@ -40,26 +56,27 @@ class StoreHealth(msgspec.Struct, omit_defaults=True):
     clock_settles_in: int = 0
 
 
-class Health(msgspec.Struct):
-    """The health of a service: `ok` or `failing`."""
+class Health(msgspec.Struct, omit_defaults=True):
+    """The health of a service: `ok` or `failing`; its version and record for those who may know."""
 
     service: str
     status: str
-    version: str
-    store: StoreHealth
+    version: str = ""
+    store: StoreHealth | None = None
 
 
 class SocketEndpoint(NamedTuple):
-    """The endpoint of a WebSocket: the access it requires, and the function that serves it."""
+    """The endpoint of a WebSocket: whom it admits, with which scope, and what serves it."""
 
     access: frozenset[Access]
+    scope: str
     serve: Callable[[WebSocket, Principal], Awaitable[None]]
 
 
 class _Served(NamedTuple):
-    """An endpoint as it is served: its access, its function, its query parameters and its meter."""
+    """An endpoint as it is served: its entrance, function, query parameters and meter."""
 
-    access: frozenset[Access]
+    entrance: Entrance
     run: Callable[[Request], Awaitable[Response]]
     query: frozenset[str]
     meter: RouteMeter
@@ -70,6 +87,8 @@ class Application:
 
     health_type: ClassVar[type[Health]] = Health
     """type of its response to `GET /health`"""
+    is_for_people: ClassVar[bool] = False
+    """true if a browser's session opens what it says of itself"""
 
     def __init__(
         self,
@@ -79,6 +98,7 @@ class Application:
         sockets: Mapping[str, SocketEndpoint] | None = None,
         metrics: Metrics | None = None,
         about: str = "",
+        door: Door | None = None,
     ) -> None:
         self.name = name
         self.about = about
@@ -91,6 +111,7 @@ class Application:
                 self.health,
                 self.health_type,
                 also={503: self.health_type},
+                by_cookie=self.is_for_people,
             ),
             Endpoint(
                 "GET",
@@ -99,22 +120,31 @@ class Application:
                 self.metrics,
                 str,
                 media_type="text/plain",
+                by_cookie=self.is_for_people,
             ),
-            Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
+            Endpoint(
+                "GET",
+                "/openapi.json",
+                ANYBODY_KNOWN,
+                self.openapi,
+                dict[str, Any],
+                by_cookie=self.is_for_people,
+            ),
             *endpoints,
         ]
         self._openapi = b""
         self._record = health
         self.sockets = sockets or {}
-        self._door = OpenDoor()
+        self.door: Door = door or OpenDoor()
         metrics = metrics or Metrics()
         self._scrape = Scrape(health, metrics)
         self._nowhere = metrics.route(name, "other", "other")
+        self._refusals = metrics.refusals
         self._table: Table[_Served] = Table()
         for endpoint in self.endpoints:
             meter = metrics.route(name, endpoint.method, endpoint.path)
             query = frozenset(parameter.name for parameter in endpoint.query)
-            served = _Served(endpoint.access, endpoint.run, query, meter)
+            served = _Served(endpoint.entrance, endpoint.run, query, meter)
             self._table.add(endpoint.path, endpoint.method, served, endpoint.names)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -124,14 +154,24 @@ class Application:
             response, meter = await self._respond(scope, receive)
             # A stream is counted when it begins.
             meter.note(getattr(response, "status", 200), perf_counter() - began)
-            await response(scope, receive, send)
+            try:
+                await response(scope, receive, send)
+            except asyncio.CancelledError as error:
+                if not is_revocation(error):
+                    raise
         elif scope["type"] == "websocket":
             await self._serve_socket(scope, receive, send)
 
-    async def health(self, _: Request) -> Response:
-        """Returns the health of the service and of the record behind it; 503 if it is failing."""
+    async def health(self, request: Request) -> Response:
+        """Returns the health of the service and of the record behind it; 503 if it is failing.
+
+        A closed platform says whether it is well, and more to those who may read its metrics.
+        """
         state = await self.state()
-        return WholeResponse(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
+        credential = request.principal.credential
+        is_known = credential is not None and "platform:read" in credential.scopes
+        told = state if self.door.is_open or is_known else Health(state.service, state.status)
+        return WholeResponse(msgspec.json.encode(told), 200 if state.status == "ok" else 503)
 
     async def state(self) -> Health:
         """Returns the health of the service."""
@@ -175,14 +215,21 @@ class Application:
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
                 return self._nothing_there(request, endpoints), meter
-            (access, run, query, meter), names = found
-            request.principal = self._door.principal(access, request.headers)
+            (entrance, run, query, meter), names = found
+            request.principal = await self.door.admit(entrance, request.headers)
             request.check_query(query)
             if names:
                 request.names = names_of(names, parts)
             return await run(request), meter
+        except Unauthorized as error:
+            self._refusals.add()
+            return problem(error), meter
         except SoormaError as error:
             return problem(error), meter
+        except asyncio.CancelledError as error:
+            if not is_revocation(error):
+                raise
+            return problem(revoked_error()), meter
         except (RecursionError, OverflowError) as error:
             return problem(
                 InvalidRequest(
@@ -219,8 +266,10 @@ class Application:
                 check_once(scope["headers"])
                 headers = dict(scope["headers"])
                 check_protocol(headers)
-                principal = self._door.principal(socket.access, headers)
-            except ProtocolMismatch as error:
+                principal = await self.door.admit(
+                    Entrance(socket.access, socket.scope, lasts=True), headers
+                )
+            except (ProtocolMismatch, Unauthorized, Forbidden) as error:
                 await receive()
                 await _refuse_socket(error, scope, receive, send)
                 return
@@ -252,6 +301,8 @@ async def _refuse_socket(
 
     refused = problem(error)
     refused.headers.append((PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()))
+    # A client does not see the body of a refused handshake.
+    refused.headers.append((WHY_HEADER.lower().encode(), quote(error.message).encode()))
     await refused(scope, receive, send_instead)
 
 

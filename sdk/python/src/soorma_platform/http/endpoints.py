@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from soorma_common.errors import InvalidRequest, SoormaError
+from soorma_common.identity import DELIVERIES
 from soorma_common.names import NAME_SCHEMA, Owner, check_name
 from soorma_platform.http.requests import Request, path_text, whole
 from soorma_platform.http.responses import JSON, Response
-from soorma_platform.identity import Access
+from soorma_platform.identity import Access, Entrance
 from soorma_platform.identity.door import FENCE_HEADER, FENCE_PATTERN
 from soorma_platform.percent import ENCODED_NAME
 
@@ -177,6 +178,8 @@ ANYBODY_KNOWN = frozenset(
     {Access.USER, Access.TENANT, Access.OPERATOR, Access.AGENT, Access.DELIVERY}
 )
 """Any client whose identity is known."""
+ONLY_AGENTS = frozenset({Access.AGENT})
+_OF_MANY = frozenset({Access.TENANT, Access.OPERATOR})
 
 TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
 USER_ID = OfUser("user_id", "Of this user only.")
@@ -205,6 +208,12 @@ class Endpoint(msgspec.Struct, frozen=True):
     query: tuple[Parameter, ...] = ()
     headers: tuple[Header, ...] = ()
     errors: tuple[type[SoormaError], ...] = ()
+    safe: bool = False
+    """true if it changes nothing although it is a POST, whose body says what is asked for"""
+    waits: bool = False
+    """true if it may wait for long before it responds"""
+    by_cookie: bool = False
+    """true if the session of a browser opens it, too: it shows something to people"""
     idempotent: bool = False
     """true if it takes an Idempotency-Key"""
     streams: bool = False
@@ -223,6 +232,25 @@ class Endpoint(msgspec.Struct, frozen=True):
     """types of the JSON of other statuses, unless it is a problem document"""
     examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """an example of the body for each media type"""
+
+    @property
+    def entrance(self) -> Entrance:
+        """Whom it admits, and with which scope: that of its service, to read, write or manage."""
+        lasts = self.streams or self.waits
+        return Entrance(self.access, self._scope(), lasts, self.by_cookie)
+
+    def _scope(self) -> str | None:
+        if Access.PUBLIC in self.access or self.access == ANYBODY_KNOWN:
+            return None
+        if self.access == ONLY_AGENTS:
+            return DELIVERIES
+        if not self.path.startswith("/v1/"):
+            return "platform:read"
+        area = self.path.split("/")[2]
+        if self.method == "GET" or self.safe:
+            return f"{area}:read"
+        # What concerns all users of a tenant, and no one user, is for its operators.
+        return f"{area}:{'manage' if self.access <= _OF_MANY else 'write'}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ _EXAMPLES = {
     "name": "worker",
     "number": 1,
     "passage_id": "faq-7",
+    "key_id": "0aa7ed319a9683fa",
     "kind": "skill",
     "path": "references/limits.md",
     "interaction_id": "said-1",

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from soorma_common.errors import SoormaError, to_problem
+from soorma_common.errors import SoormaError, Unauthorized, to_problem
 from soorma_platform.http.asgi import RESPOND, AsgiApp, AsgiScope, Receive, Send
 
 JSON = "application/json"
@@ -59,7 +59,10 @@ async def large_json_response(content: Any, size: int) -> WholeResponse:
 
 def problem(error: SoormaError, status: int | None = None) -> WholeResponse:
     """Makes the response with the problem document of an error."""
-    return problem_document({**to_problem(error), "status": status or error.status})
+    response = problem_document({**to_problem(error), "status": status or error.status})
+    if isinstance(error, Unauthorized):
+        response.headers.append((b"www-authenticate", b'Bearer realm="soorma"'))  # RFC 6750
+    return response
 
 
 def problem_document(document: dict[str, Any]) -> WholeResponse:

@@ -140,7 +140,17 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         yield family
     about = "Commits of handlers that wait for their turn at a key."
     yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits_waiting)
+    yield from _of_keys(metrics)
     yield from _of_memories(metrics)
+
+
+def _of_keys(metrics: Metrics) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+
+    family = GaugeMetricFamily("soorma_keys", "API keys, by their state.", labels=["state"])
+    for state, count in metrics.keys().items():
+        family.add_metric([state], count)
+    yield family
 
 
 def _of_memories(metrics: Metrics) -> Iterator[Metric]:

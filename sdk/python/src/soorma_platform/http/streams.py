@@ -17,6 +17,7 @@ import msgspec
 
 from soorma_common.errors import SoormaError, to_problem
 from soorma_platform.http.asgi import AsgiScope, Receive, Send
+from soorma_platform.identity.keyring import is_revocation, revoked_error
 
 News = TypeVar("News")
 
@@ -109,13 +110,22 @@ class ServerSent:
         """Sends the events."""
         sending = asyncio.create_task(self._send_all(send))
         listening = asyncio.create_task(_until_gone(receive))
+        revoked = False
         try:
             await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as cancelled:
+            if not is_revocation(cancelled):
+                raise
+            revoked = True
         finally:
             listening.cancel()
             if not sending.done():
                 sending.cancel()
             await asyncio.gather(sending, listening, return_exceptions=True)
+        if revoked:
+            last = sent_event("problem", msgspec.json.encode(to_problem(revoked_error())))
+            await send({"type": "http.response.body", "body": last})
+            return
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise error
 

@@ -1,5 +1,21 @@
 """Principals: the identity behind each request, determined once, at the door."""
 
-from soorma_platform.identity.door import ANYBODY, Access, OpenDoor, Principal, check_protocol
+from soorma_platform.identity.door import (
+    ANYBODY,
+    Access,
+    Door,
+    Entrance,
+    OpenDoor,
+    Principal,
+    check_protocol,
+)
 
-__all__ = ["ANYBODY", "Access", "OpenDoor", "Principal", "check_protocol"]
+__all__ = [
+    "ANYBODY",
+    "Access",
+    "Door",
+    "Entrance",
+    "OpenDoor",
+    "Principal",
+    "check_protocol",
+]

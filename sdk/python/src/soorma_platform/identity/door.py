@@ -10,23 +10,24 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache, lru_cache
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import All, Owner, Scope, check_name
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
+from soorma_platform.identity.credentials import Credential
 from soorma_platform.percent import BLANKS, decoded
 
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
 FENCE_HEADER = "X-Soorma-Fence"
 FENCE_PATTERN = "^[0-9a-f]{32}$"
-_TENANT, _USER, _FENCE = (
-    name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER)
-)
+TENANT, USER, FENCE = (name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER))
+AUTHORIZATION, COOKIES = b"authorization", b"cookie"
 _PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
 _IS_FENCE = re.compile(FENCE_PATTERN.strip("^$")).fullmatch
-SAID_ONCE = (_TENANT, _USER, _FENCE)
+SAID_ONCE = (TENANT, USER, FENCE, AUTHORIZATION)
 """Headers to send once: of two, one reader would believe the first, another the last."""
 
 
@@ -59,6 +60,8 @@ class Principal(msgspec.Struct, frozen=True):
     """set if it acts for one user"""
     fence: str | None = None
     """of the delivery whose handler makes the request"""
+    credential: Credential | None = None
+    """None if the platform is open, and believes what it is told"""
 
     def owner_among(self, what: str, requested: str | None) -> Owner:
         """Returns the owner whose data is meant: the `requested` tenant, else its own.
@@ -92,6 +95,33 @@ def check_protocol(headers: Mapping[bytes, bytes]) -> None:
         raise mismatch(sdk=headers[_PROTOCOL][:20].decode("latin-1"), platform=PROTOCOL)
 
 
+class Entrance(NamedTuple):
+    """What an endpoint or a socket declares: whom it admits, and the scope that a key has to have.
+
+    Without a scope, any key will do, or none if it is public. What `lasts`, as a stream or a
+    socket, is ended when its key is revoked; anything else is over by itself.
+    """
+
+    access: frozenset[Access]
+    scope: str | None = None
+    lasts: bool = False
+    by_cookie: bool = False
+    """true if a browser's session opens it, too: it only shows something"""
+
+
+class Door(Protocol):
+    """Determines the principal of each request.
+
+    An open one believes what it is told.
+    """
+
+    is_open: bool
+
+    async def admit(self, entrance: Entrance, headers: Mapping[bytes, bytes]) -> Principal:
+        """Returns the principal of a request; raises the error of one that is not admitted."""
+        ...
+
+
 class OpenDoor:
     """A door that believes every client, for a laptop.
 
@@ -99,15 +129,18 @@ class OpenDoor:
     nevertheless.
     """
 
-    def principal(self, access: frozenset[Access], headers: Mapping[bytes, bytes]) -> Principal:
+    is_open = True
+
+    async def admit(self, entrance: Entrance, headers: Mapping[bytes, bytes]) -> Principal:
         """Returns the principal of a request; InvalidRequest names the headers it is missing."""
+        access = entrance.access
         if Access.PUBLIC in access:
             return ANYBODY
         needed = _needed(access)
         if missing := [name for name, key in needed if not headers.get(key)]:
             raise _missing(missing, of_user=len(needed) > 1)
-        fence = headers.get(_FENCE) if Access.DELIVERY in access else None
-        return _believed(headers.get(_TENANT), headers.get(_USER), fence)
+        fence = headers.get(FENCE) if Access.DELIVERY in access else None
+        return _believed(headers.get(TENANT), headers.get(USER), fence)
 
 
 _SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})
@@ -135,20 +168,22 @@ def _needed(access: frozenset[Access]) -> list[tuple[str, bytes]]:
 
 @lru_cache(maxsize=4096)
 def _believed(tenant: bytes | None, user: bytes | None, fence: bytes | None) -> Principal:
-    of_tenant = All.TENANTS if tenant is None else _name(TENANT_HEADER, tenant)
-    of_user = None if user is None else _name(USER_HEADER, user)
+    of_tenant = All.TENANTS if tenant is None else name_in(TENANT_HEADER, tenant)
+    of_user = None if user is None else name_in(USER_HEADER, user)
     scope = None if of_tenant is All.TENANTS or of_user is None else Scope(of_tenant, of_user)
-    return Principal(of_tenant, of_user, scope, None if fence is None else _fence(fence))
+    return Principal(of_tenant, of_user, scope, None if fence is None else fence_of(fence))
 
 
-def _name(header: str, value: bytes) -> str:
+def name_in(header: str, value: bytes) -> str:
+    """Returns the name that a header holds; raises InvalidName if it can be none."""
     return check_name(
         f"the header {header}",
         decoded(f"the header {header}", value.decode("latin-1").strip(BLANKS)),
     )
 
 
-def _fence(value: bytes) -> str:
+def fence_of(value: bytes) -> str:
+    """Returns the fence that a header holds; raises InvalidRequest if it can be none."""
     # A malformed fence is refused here: a repeated request gets its first response before any
     # fence is looked up.
     fence = value.decode("latin-1").strip(BLANKS)

@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import msgspec
 
-from soorma_common.causes import Cause
 from soorma_common.delivery import (
     AgentFrame,
     Answer,
@@ -43,12 +42,14 @@ from soorma_platform.engine.life import is_discarded, is_unwanted
 from soorma_platform.engine.rows.plans import PlanRow
 from soorma_platform.http.asgi import Disconnected, WebSocket
 from soorma_platform.identity import Principal
+from soorma_platform.identity.keyring import is_revocation, revoked_error
 from soorma_platform.logs import Log
 from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica, Unserved
 from soorma_platform.work.committer import Committer
+from soorma_platform.work.holders import Held
 
 POLL_SECONDS = 1.0
 """Time after which the store is polled without a bell: a bus may lose one."""
@@ -80,6 +81,8 @@ class AgentConnection:
     ) -> None:
         self._socket = socket
         self._principal = principal
+        credential = principal.credential
+        self._family = None if credential is None else credential.family
         self._store = store
         self._deliveries, self._groups = store.deliveries, store.groups
         self._bus = bus
@@ -123,17 +126,25 @@ class AgentConnection:
             await self._welcome()  # before the pump: an agent's first frame is its welcome
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)  # from here on it may take turns
+            revoked = False
             try:
                 await self._read(pump)
+            except asyncio.CancelledError as error:
+                if not is_revocation(error):
+                    raise
+                revoked = True
             finally:
                 pump.cancel()
                 # First, so that commits waiting for their turn are decided and the next line ends.
                 self._committer.reservations.leave(self._replica)
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
-                await self._leave()
+                await self._leave(revoked=revoked)
         if not self._is_stopping():
             with suppress(SoormaError):  # the remaining replicas survey, too
                 await self._groups.survey(group)
+        if revoked:
+            await self._send(Goodbye(to_problem(revoked_error()), PROTOCOL))
+            await self._socket.close(1008)
 
     async def _receive_hello(self) -> Hello:
         try:
@@ -156,6 +167,10 @@ class AgentConnection:
             check_name("type", subscription.type)
             if subscription.topic != "*":
                 check_topic(subscription.topic)
+        if (credential := self._principal.credential) is not None:
+            credential.check_agent(frame.agent)
+            for subscription in frame.subscriptions:
+                credential.check_subscription(subscription.type, subscription.topic)
         return frame
 
     async def _join(self) -> None:
@@ -171,13 +186,19 @@ class AgentConnection:
                 "count"
             )
         kept = (
-            await self._deliveries.resume(hello.running, self._lease, self._replica)
+            await self._deliveries.resume(
+                hello.running,
+                self._lease,
+                self._replica,
+                self._family,
+                self._membership.group_id,
+            )
             if hello.running
             else []
         )
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         prefetch = self._prefetch = Prefetch(
-            self._replica, self._lease, hello.max_concurrency, hello.process
+            self._replica, self._lease, hello.max_concurrency, hello.process, self._family
         )
         prefetch.group_id = self._membership.group_id
         prefetch.freed = hello.max_concurrency - len(kept)
@@ -228,12 +249,16 @@ class AgentConnection:
         self._survey_due |= set(ids) != set(self._prefetch.subscription_ids)
         self._prefetch.subscription_ids = ids
 
-    async def _leave(self) -> None:
-        if self._is_stopping():
+    async def _leave(self, *, revoked: bool) -> None:
+        if self._is_stopping() and not revoked:
             # The agents live on, and return to the next process with what they have in hand.
             return
+        self._prefetch.subscription_ids = []  # or it would be given what it gives back
         with suppress(SoormaError):  # the leases expire by themselves
-            if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
+            unsent = [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]
+            if revoked:  # its events go to others, and no attempt counts: nothing has failed
+                unsent = list({*unsent, *self._in_hand})
+            if unsent:
                 await self._deliveries.release(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
         log.info(
@@ -297,7 +322,7 @@ class AgentConnection:
         """Accepts what the store has claimed for the agent since, and forgets what it has lost."""
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
-            self._committer.holders.add(one.fence, self.cause_of)
+            self._committer.holders.add(one.fence, self.held)
             self._unsent.append(one)
         self._forget_lost()
 
@@ -305,19 +330,20 @@ class AgentConnection:
     def _holding(self) -> Iterator[None]:
         """Makes this connection the holder of what is in hand, and forgets it at the end."""
         for fence in self._in_hand:
-            self._committer.holders.add(fence, self.cause_of)
+            self._committer.holders.add(fence, self.held)
         try:
             yield
         finally:
             for fence in self._in_hand:
-                self._committer.holders.remove(fence, self.cause_of)
+                self._committer.holders.remove(fence, self.held)
 
-    def cause_of(self, fence: str) -> Cause | None:
-        """Returns this agent and the event of a delivery; None if it does not hold the fence."""
+    def held(self, fence: str) -> Held | None:
+        """Returns a delivery that this agent has in hand; None if it does not hold the fence."""
         claimed = self._in_hand.get(fence)
         if claimed is None:
             return None
-        return cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
+        cause = cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
+        return Held(cause, Scope(claimed.tenant_id, claimed.user_id), self._family)
 
     def _forget_lost(self) -> None:
         for fence in self._prefetch.lost():
@@ -494,13 +520,16 @@ class AgentConnection:
             raise InvalidRequest("the commit names another tenant or user than its delivery")
         body = _encoder.encode(commit)
         try:
-            cause = self.cause_of(commit.fence)
-            if cause is None:
-                cause = await self._committer.holders.cause_of(commit.fence)
+            cause = await self._committer.holders.cause_of(commit.fence)
             # A delivery settled before needs no turn for its response.
             replica = self._replica if claimed else None
             done = await self._committer.commit(
-                scope, commit, body=body, cause=cause, replica=replica
+                scope,
+                commit,
+                body=body,
+                cause=cause,
+                replica=replica,
+                credential=self._principal.credential,
             )
         except PlanCancelled:
             await self._committer.discard(scope, commit.fence)
@@ -556,7 +585,7 @@ class AgentConnection:
     def _forget(self, fence: str) -> None:
         """Removes a delivery from those in hand, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
-            self._committer.holders.remove(fence, self.cause_of)
+            self._committer.holders.remove(fence, self.held)
             self._prefetch.freed += 1
             # With room before, the pump waits for what becomes ready; without, it waits for this.
             if self._prefetch.room <= 1 or self._prefetch.has_suspect:

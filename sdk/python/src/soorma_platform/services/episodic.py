@@ -79,7 +79,7 @@ def episodic_endpoints(
                  query=(_SESSION, _AGENT, _BEFORE, _LIMIT, _TOKENS)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_interactions, SaidHits,
                  SaidSearch, examples={http.JSON: {"query": "What does the user eat?"}},
-                 errors=(LimitExceeded, TimedOut)),
+                 errors=(LimitExceeded, TimedOut), safe=True, waits=True),
         Endpoint("GET", f"{path}/{{interaction_id}}", _OF_USER, faces.interaction, Said,
                  errors=(NotFound,)),
         Endpoint("GET", "/v1/memory/sessions", _OF_USER, faces.sessions, SessionPage,

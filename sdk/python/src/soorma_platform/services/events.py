@@ -31,6 +31,7 @@ from soorma_common.events import (
     to_cloudevent,
 )
 from soorma_common.groups import DeadLetterInfo, GroupInfo
+from soorma_common.identity import DELIVERIES
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, All, Scope, check_name
@@ -49,7 +50,7 @@ from soorma_platform.http import (
     SocketEndpoint,
 )
 from soorma_platform.http.asgi import WebSocket
-from soorma_platform.identity import Access, Principal
+from soorma_platform.identity import Access, Door, Principal
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.directory import Directory
@@ -173,6 +174,7 @@ def event_service(
     bus: Bus,
     committer: Committer,
     metrics: Metrics,
+    door: Door | None = None,
     *,
     lease: float,
     is_stopping: Callable[[], bool],
@@ -198,8 +200,8 @@ def event_service(
                      query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
                      headers=(_LAST_ID,), errors=(NotFound, HistoryGone)),
             Endpoint("GET", "/v1/events/answer/{event_id}", _OF_USER, faces.answer, RequestAnswer,
-                     query=(_TIMEOUT,), errors=(NotFound,)),
-            Endpoint("GET", "/v1/events/groups", _OF_TENANT, faces.groups, Groups,
+                     query=(_TIMEOUT,), errors=(NotFound,), waits=True),
+            Endpoint("GET", "/v1/events/groups", _OF_TENANT | _AGENTS, faces.groups, Groups,
                      query=(TENANT_ID,)),
             Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", _OF_TENANT,
                      faces.unsubscribe, Unsubscribed, query=(TENANT_ID, _TOPIC, _WAITING),
@@ -214,9 +216,10 @@ def event_service(
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
         ],
         store.health,
-        {"/v1/events/connect": SocketEndpoint(_AGENTS, faces.connect)},
+        {"/v1/events/connect": SocketEndpoint(_AGENTS, DELIVERIES, faces.connect)},
         metrics,
         about=__doc__ or "",
+        door=door,
     )  # fmt: skip
 
 
@@ -351,15 +354,23 @@ class _Events:
             raise InvalidRequest(
                 f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}"
             )
-        kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease)
+        credential = request.principal.credential
+        family = None if credential is None else credential.family
+        kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease, family)
         self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
         return http.json_response(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:
-        """Lists the groups that take events, and what waits for them."""
+        """Lists the groups that take events, and what waits for them: an agent sees its own."""
+        found = await self._store.groups.list(TENANT_ID.owner(request))
+        credential = request.principal.credential
         return http.json_response(
             Groups(
-                [group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))]
+                [
+                    group_info(one)
+                    for one in found
+                    if credential is None or credential.sees_group(one.group.name)
+                ]
             )
         )
 

@@ -53,7 +53,7 @@ from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.history import check_past
 from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
 from soorma_platform.http import Endpoint, Request, Response
-from soorma_platform.identity import Access
+from soorma_platform.identity import Access, Door
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.episodic import episodic_endpoints
 from soorma_platform.services.memory_audit import audit_endpoints
@@ -140,6 +140,7 @@ def memory_service(
     committer: Committer,
     recall: Recall,
     metrics: Metrics,
+    door: Door | None = None,
 ) -> http.Application:
     """Returns the service as an ASGI application."""
     faces, forgetting = _Memory(store.plans, bus, committer), Forgetting(store)
@@ -164,7 +165,7 @@ def memory_service(
                              IdempotencyMismatch),
                      examples={http.JSON: _A_COMMIT}),
             Endpoint("POST", "/v1/memory/many/{plan_id}", _OF_USER, faces.many, Entries, ManyBody,
-                     examples={http.JSON: {"keys": ["goal", "count"]}}),
+                     examples={http.JSON: {"keys": ["goal", "count"]}}, safe=True),
             Endpoint("GET", plan, _OF_USER, faces.entries, EntryPage | KeyPage | PastPage,
                      query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION),
                      errors=(NotFound, HistoryGone)),
@@ -191,6 +192,7 @@ def memory_service(
         store.health,
         metrics=metrics,
         about=__doc__ or "",
+        door=door,
     )  # fmt: skip
 
 

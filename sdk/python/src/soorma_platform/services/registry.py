@@ -24,7 +24,7 @@ from soorma_common.registry import (
 from soorma_common.topics import Topic, check_topic
 from soorma_platform import http
 from soorma_platform.http import Endpoint, Request, Response
-from soorma_platform.identity import Access
+from soorma_platform.identity import Access, Door
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.directory import Directory
 from soorma_platform.stores.ports.health import HealthStore
@@ -71,7 +71,11 @@ _definition = msgspec.json.Decoder(DefinitionBody)
 
 
 def registry_service(
-    directory: Directory, health: HealthStore, payloads: PayloadCheck, metrics: Metrics
+    directory: Directory,
+    health: HealthStore,
+    payloads: PayloadCheck,
+    metrics: Metrics,
+    door: Door | None = None,
 ) -> http.Application:
     """Returns the service as an ASGI application.
 
@@ -111,6 +115,7 @@ def registry_service(
         health,
         metrics=metrics,
         about=__doc__ or "",
+        door=door,
     )  # fmt: skip
 
 

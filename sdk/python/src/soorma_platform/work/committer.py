@@ -33,6 +33,7 @@ from soorma_platform.engine.deliveries import (
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
+from soorma_platform.identity.credentials import Credential
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports import Store
@@ -137,11 +138,21 @@ class Committer:
         awaited: bool = False,
     ) -> Committed:
         """Applies the commit of a request. In a handler, the fence identifies the sender."""
-        under = principal.fence
+        under, credential = principal.fence, principal.credential
         fence = commit.fence or under
+        if credential is not None and fence != under:
+            # The door has checked the one in the header; another one may be anybody's.
+            raise Fenced("a fence is sent in its header, not in the body")
         cause = NOBODY if fence is None else await self.holders.cause_of(fence)
         return await self.commit(
-            scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited
+            scope,
+            commit,
+            body=body,
+            key=key,
+            cause=cause,
+            under=under,
+            awaited=awaited,
+            credential=credential,
         )
 
     async def commit(
@@ -155,6 +166,7 @@ class Committer:
         under: str | None = None,
         awaited: bool = False,
         replica: str | None = None,
+        credential: Credential | None = None,
     ) -> Committed:
         """Decides and writes a commit.
 
@@ -165,7 +177,8 @@ class Committer:
         A commit made `under` the fence of a delivery does not settle it, and is refused with Fenced
         once the delivery is in other hands. With `awaited` it publishes a request whose sender
         waits for the response. A handler's commit names the `replica` it runs in, and takes turns
-        with others at contended keys.
+        with others at contended keys. By the `credential` of an agent, a handler publishes no other
+        events than that permits.
         """
         is_repeatable = commit.fence is not None or key is not None
         if len(body) > LARGE_BODY:
@@ -189,11 +202,15 @@ class Committer:
             awaited=awaited,
             cause=cause,
             under=under,
+            key_id=None if credential is None else credential.id,
         )
         command.prepare(_new_id)
         if commit.memories:
             await self._prepare_memories(command)
         if events := command.events():
+            if credential is not None and command.is_by_handler:
+                for event in events:
+                    credential.check_publish(event.type, event.topic)
             await self._check_payloads(scope, events)
         committed = await (
             self._apply(command) if replica is None else self._apply_in_turn(command, replica)

@@ -249,7 +249,7 @@ class Machine:
         """die at this statement of the next commit; -1: after it"""
         self.clocks = Clocks(world)
         self.settings = Settings(
-            lease=LEASE, limits=limits, embeddings="none", session_idle=IDLE_SECONDS
+            access="open", lease=LEASE, limits=limits, embeddings="none", session_idle=IDLE_SECONDS
         )
         self.supervisor = world.process("supervisor")
         """who starts the platform again, and never dies"""

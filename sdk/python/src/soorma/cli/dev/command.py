@@ -33,6 +33,7 @@ folder, or of the nearest folder above that has one.
 Examples:
   soorma dev --build              prepare or migrate the store, then start
   soorma dev --port-offset 100    all ports 100 higher: the gateway on 8180
+  soorma dev --secure             closed, as a server is, with keys in .soorma
   soorma dev --status             how is it? (--json for programs)
   soorma dev --logs -f            what is it saying?
   soorma dev --stop --clean       stop it, and remove all that it holds
@@ -75,6 +76,14 @@ def dev(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Run it in this terminal.")
     ] = False,
+    secure: Annotated[
+        bool,
+        typer.Option(
+            "--secure",
+            help="Start it closed, as a server is: with keys in .soorma, which soorma and agents "
+            "that are started here find.",
+        ),
+    ] = False,
     port_offset: Annotated[
         int,
         typer.Option(
@@ -96,6 +105,7 @@ def dev(
 ) -> None:
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--build": build})
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--foreground": foreground})
+    _exclude({"--stop": stop, "--status": status, "--logs": logs, "--secure": secure})
     _need("--clean", clean, "--stop", stop)
     _need("--yes", yes, "--clean", clean)
     _need("--json", as_json, "--status", status)
@@ -114,11 +124,11 @@ def dev(
     elif logs:
         show_logs(folder, follow=follow)
     else:
-        options = _options(folder, port_offset, build=build, seconds=timeout)
+        options = _options(folder, port_offset, build=build, seconds=timeout, secure=secure)
         (run_in_foreground if foreground else start_platform)(folder, options)
 
 
-def _options(folder: Folder, offset: int, *, build: bool, seconds: float) -> Options:
+def _options(folder: Folder, offset: int, *, build: bool, seconds: float, secure: bool) -> Options:
     from soorma.cli.dev.platform import Options  # noqa: PLC0415
 
     return Options(
@@ -127,6 +137,7 @@ def _options(folder: Folder, offset: int, *, build: bool, seconds: float) -> Opt
         database=folder.database_for(os.environ),
         build=build,
         seconds=seconds,
+        keys=folder.keys if secure else None,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit, exit_of
-from soorma.local import FOLDER, NOTE, Running, root_of
+from soorma.local import FOLDER, KEYS, NOTE, Running, root_of
 from soorma_common.errors import SoormaError
 from soorma_common.starting import RecordInUse
 
@@ -29,6 +29,7 @@ class Folder:
         self.log = self.path / "platform.log"
         self.old_log = self.path / "platform.log.1"
         self.database = self.path / "soorma.db"
+        self.keys = self.path / KEYS
         self._lock = self.path / "dev.lock"
         self._ignore = self.path / ".gitignore"
 

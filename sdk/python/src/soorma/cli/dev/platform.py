@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from soorma.cli.dev import processes, services
 from soorma.cli.dev.folder import Folder
 from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma.local import Running
 from soorma_common.errors import SoormaError
+
+if TYPE_CHECKING:
+    from soorma_platform.settings import AccessMode
 
 LOOK_SECONDS = 0.03
 END_SECONDS = 10.0
@@ -28,6 +31,7 @@ _START_CODES = {
         Exit.UNWRITABLE,
         Exit.DATABASE,
         Exit.NEEDS_BUILD,
+        Exit.NO_KEYS,
     )
 }
 """Exit codes that are also those of a platform that cannot start (`soorma_common.starting`)."""
@@ -35,13 +39,23 @@ _START_CODES = {
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a platform to start; `seconds` is the time that it may take."""
+    """The options of a platform to start; `seconds` is the time that it may take.
+
+    It is open, unless a file of `keys` is named to begin with, or it is `closed`.
+    """
 
     host: str
     offset: int
     database: Path
     build: bool
     seconds: float
+    keys: Path | None = None
+    closed: bool = False
+
+    @property
+    def access(self) -> AccessMode:
+        """Whether credentials are needed."""
+        return "closed" if self.closed or self.keys is not None else "open"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -56,6 +70,8 @@ class Options:
             "SOORMA_PORT_OFFSET": str(self.offset),
             "SOORMA_DATABASE": str(self.database),
             "SOORMA_MAY_MIGRATE": "1" if self.build else "0",
+            "SOORMA_ACCESS": self.access,
+            "SOORMA_BOOTSTRAP_KEYS_FILE": "" if self.keys is None else str(self.keys),
         }
 
 
@@ -85,7 +101,9 @@ def start_process(folder: Folder, options: Options) -> Running:
         process = _spawn(folder, options, log)
     finally:
         os.close(log)
-    running = Running.now(process.pid, options.host, options.offset, options.database)
+    running = Running.now(
+        process.pid, options.host, options.offset, options.database, secure=options.keys is not None
+    )
     try:
         folder.write(running)
         unwell = what_is_wrong(running, options.seconds, lambda: process.poll() is None)
@@ -119,6 +137,8 @@ def run_here(options: Options, on_ready: Callable[[], None] = lambda: None) -> N
             port_offset=options.offset,
             database=options.database,
             may_migrate=options.build,
+            access=options.access,
+            bootstrap_keys=options.keys,
         )
         logs.configure(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:

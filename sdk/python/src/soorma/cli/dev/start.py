@@ -11,7 +11,7 @@ from soorma.cli.dev import platform, services
 from soorma.cli.dev.folder import Folder
 from soorma.cli.dev.platform import Options
 from soorma.cli.exits import CommandError, Exit, exit_of
-from soorma.local import Running
+from soorma.local import FOLDER, KEYS, Running
 from soorma_common.errors import SoormaError
 
 
@@ -44,7 +44,12 @@ def run_in_foreground(folder: Folder, options: Options) -> None:
             )
         _prepare(options)
         running = Running.now(
-            os.getpid(), options.host, options.offset, options.database, foreground=True
+            os.getpid(),
+            options.host,
+            options.offset,
+            options.database,
+            foreground=True,
+            secure=options.keys is not None,
         )
         folder.write(running)
 
@@ -61,6 +66,10 @@ def run_in_foreground(folder: Folder, options: Options) -> None:
 
 def _prepare(options: Options) -> None:
     platform.check_ports(options)
+    if options.keys is not None:
+        from soorma.cli.identity.local_keys import make_keys  # noqa: PLC0415 - only with keys
+
+        make_keys(options.keys)
     if options.build:
         _build(options)
 
@@ -92,6 +101,7 @@ def _join(running: Running, options: Options) -> None:
             ("port offset", running.port_offset, options.offset),
             ("host", running.host, options.host),
             ("database", running.database, str(options.database)),
+            ("access", *(_access(one) for one in (running.secure, options.keys is not None))),
         )
         if having != wanting
     ]
@@ -114,7 +124,13 @@ def _join(running: Running, options: Options) -> None:
 def _announce(running: Running) -> None:
     """Prints that the platform is ready, its addresses, and the next steps."""
     output.say(f"The platform is ready: process {running.pid}, database {running.database}")
-    output.say("It listens on this machine only, and takes everybody at their word.")
+    if running.secure:
+        output.say(
+            "It is closed: programs that are started in this folder find their keys in "
+            f"{FOLDER}/{KEYS}, others need SOORMA_API_KEY."
+        )
+    else:
+        output.say("It listens on this machine only, and takes everybody at their word.")
     _show_addresses(running)
     output.say(f"A page shows how they are: {running.address('gateway')}")
     if running.foreground:
@@ -125,6 +141,10 @@ def _announce(running: Running) -> None:
             "`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` "
             "ends it"
         )
+
+
+def _access(secure: bool) -> str:
+    return "secure" if secure else "open"
 
 
 def _next() -> str:

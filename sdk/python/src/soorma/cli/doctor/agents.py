@@ -25,7 +25,7 @@ MOST_AGENTS = 1000
 def announced(scene: Scene) -> Iterator[Finding]:
     """Finds registered agents that are no longer heard from."""
     headers = tenant_headers(_tenant(scene) or DEFAULT_TENANT)
-    found = yield from _asked(
+    found = yield from asked(
         scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS
     )
     if found is None:
@@ -51,7 +51,7 @@ def announced(scene: Scene) -> Iterator[Finding]:
 
 def groups(scene: Scene) -> Iterator[Finding]:
     """Finds groups whose events wait because no agent, or too few, take them."""
-    found = yield from _asked(
+    found = yield from asked(
         scene, "events", "groups", "/v1/events/groups", tenant_id=_tenant(scene)
     )
     if found is None:
@@ -68,7 +68,7 @@ def groups(scene: Scene) -> Iterator[Finding]:
 
 def dead_letters(scene: Scene) -> Iterator[Finding]:
     """Finds dead letters."""
-    found = yield from _asked(
+    found = yield from asked(
         scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene)
     )
     if found is None:
@@ -87,7 +87,7 @@ def dead_letters(scene: Scene) -> Iterator[Finding]:
     )
 
 
-def _asked(
+def asked(
     scene: Scene,
     service: str,
     check: str,
@@ -100,7 +100,11 @@ def _asked(
     if health is None or not speaks_for(health, service):
         return None
     response = connection.probe(
-        health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query
+        health.address,
+        path,
+        seconds=PATIENCE_SECONDS,
+        headers={**(headers or {}), **connection.key_headers()},
+        **query,
     )
     if response.document is not None and response.status == HTTPStatus.OK:
         return response.document

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from soorma.cli.doctor import (
     agents,
     installation,
+    keys,
     machine,
     platform,
     settings,
@@ -24,6 +25,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "settings": settings.CHECKS,
     "store": store.CHECKS,
     "platform": platform.CHECKS,
+    "keys": keys.CHECKS,
     "agents": agents.CHECKS,
     "memories": memory_checks.CHECKS,
 }

@@ -132,7 +132,12 @@ class Scene:
         response = self.responses.get("memory")
         if response is None or not speaks_for(response, "memory"):
             return None
-        text = connection.probe_text(response.address, "/metrics", seconds=PATIENCE_SECONDS)
+        text = connection.probe_text(
+            response.address,
+            "/metrics",
+            seconds=PATIENCE_SECONDS,
+            headers=connection.key_headers(),
+        )
         return None if text is None else MemoryMetrics.of(text)
 
     def expects(self, service: str) -> bool:
@@ -182,9 +187,12 @@ def _responses(running: Running | None) -> dict[str, Response]:
         service: _address(service, running)
         for service in (services.VARIABLES if elsewhere else services.PORTS)
     }
+    headers = connection.key_headers()
     with ThreadPoolExecutor(len(addresses)) as pool:
         responses = pool.map(
-            lambda address: connection.probe(address, "/health", seconds=PATIENCE_SECONDS),
+            lambda address: connection.probe(
+                address, "/health", seconds=PATIENCE_SECONDS, headers=headers
+            ),
             addresses.values(),
         )
         return dict(zip(addresses, responses, strict=True))

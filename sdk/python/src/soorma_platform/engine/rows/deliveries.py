@@ -47,11 +47,13 @@ class DeliveryRow(msgspec.Struct):
 
 
 class HolderRow(msgspec.Struct):
-    """The agent that holds a delivery, and its event."""
+    """The agent that holds a delivery, the family of its key, and its event."""
 
     agent: str
     instance: str | None
     envelope: str
+    scope: Scope
+    family: str | None
 
 
 class Waiter(msgspec.Struct, frozen=True):

@@ -16,3 +16,4 @@ class Notice(msgspec.Struct):
     entries: list[LogEntry] = []
     timers: bool = False
     memories: bool = False
+    keys: bool = False

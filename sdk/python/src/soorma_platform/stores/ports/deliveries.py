@@ -67,6 +67,7 @@ class Prefetch:
     __slots__ = (
         "_filled",
         "_lost",
+        "family",
         "freed",
         "group_id",
         "has_suspect",
@@ -78,8 +79,17 @@ class Prefetch:
         "used",
     )
 
-    def __init__(self, replica: str, lease: float, most: int = 0, process: str = "") -> None:
+    def __init__(
+        self,
+        replica: str,
+        lease: float,
+        most: int = 0,
+        process: str = "",
+        family: str | None = None,
+    ) -> None:
         self.replica = replica
+        self.family = family
+        """of the key by which it takes deliveries; None on an open platform"""
         self.lease = lease
         """seconds"""
         self.most = most
@@ -167,18 +177,29 @@ class DeliveryStore(Protocol):
         """
         ...
 
-    async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
+    async def renew(
+        self, replica: str, fences: list[str], lease: float, family: str | None = None
+    ) -> list[str]:
         """Notes a sign of life of the replica and prolongs leases; returns the fences still valid.
 
-        The sign is noted in the registry too. Deliveries that were sent to the replica, and that it
-        has never named, are prolonged too: they wait in the socket of a busy agent.
+        `family` is that of the key by which they were taken: to others they are unknown. The sign
+        is noted in the registry too. Deliveries that were sent to the replica, and that it has
+        never named, are prolonged too: they wait in the socket of a busy agent.
         """
         ...
 
-    async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
+    async def resume(
+        self,
+        fences: list[str],
+        lease: float,
+        replica: str,
+        family: str | None = None,
+        group_id: int | None = None,
+    ) -> list[Claimed]:
         """Leaves deliveries with an agent that reconnected; returns those with valid fences.
 
-        If its end was counted as a death of them, the death is taken back.
+        They are of the group, if it is given, and taken by a key of the `family`. If its end was
+        counted as a death of them, the death is taken back.
         """
         ...
 

@@ -11,6 +11,7 @@ from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.stores.ports.episodic import EpisodicStore
 from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
+from soorma_platform.stores.ports.keys import KeyStore
 from soorma_platform.stores.ports.likeness import LikenessStore
 from soorma_platform.stores.ports.log import LogStore
 from soorma_platform.stores.ports.memory_life import MemoryLifeStore
@@ -88,6 +89,9 @@ class Store(Commits, Protocol):
 
     @property
     def memories(self) -> MemoryStores: ...
+
+    @property
+    def keys(self) -> KeyStore: ...
 
     @property
     def health(self) -> HealthStore: ...

@@ -69,7 +69,8 @@ def claim(
         if (left := limit - len(claimed)) <= 0:
             break
         ends = lease_ends(now, prefetch.lease)
-        rows = sorted(_claim.all(connection, subscription_id, now, *ends, prefetch.replica, left))
+        taker = (prefetch.replica, left, prefetch.family)
+        rows = sorted(_claim.all(connection, subscription_id, now, *ends, *taker))
         claimed += [_claimed(connection, moment, prefetch, row) for row in rows]
     return claimed
 
@@ -94,7 +95,8 @@ def claim_suspect(connection: apsw.Connection, moment: Moment, prefetch: Prefetc
     chosen = newest_suspect(connection, now, prefetch)
     if chosen is None:
         return []
-    row = _claim_suspect.one(connection, chosen, *lease_ends(now, prefetch.lease), prefetch.replica)
+    taker = (prefetch.replica, prefetch.family)
+    row = _claim_suspect.one(connection, chosen, *lease_ends(now, prefetch.lease), *taker)
     if row is None:
         return []
     taken = _claimed(connection, moment, prefetch, row)
@@ -157,6 +159,7 @@ def renew(
     replica: str,
     fences: list[str],
     ends: tuple[int, int],
+    family: str | None,
 ) -> list[str]:
     """Prolongs leases to their `lease_ends`; returns the fences still valid.
 
@@ -165,14 +168,20 @@ def renew(
     execute(connection, "hear_replica", moment.uptime, replica)
     execute(connection, "hear_agent", moment.wall, moment.uptime, replica)
     execute(connection, "renew_on_the_way", replica, *ends)
-    return [fence for fence in fences if value(connection, "renew", fence, *ends)]
+    return [fence for fence in fences if value(connection, "renew", fence, *ends, family)]
 
 
 def resume(
-    connection: apsw.Connection, fences: list[str], until: int, replica: str
+    connection: apsw.Connection,
+    fences: list[str],
+    until: int,
+    replica: str,
+    family: str | None,
+    group_id: int | None,
 ) -> list[Claimed]:
     """Leaves deliveries with an agent that is back; returns those with valid fences."""
-    kept = [fence for fence in fences if value(connection, "resume", fence, until, replica)]
+    taker = (until, replica, family, group_id)
+    kept = [fence for fence in fences if value(connection, "resume", fence, *taker)]
     return [_resumed(fence, row) for fence in kept if (row := delivery(connection, fence))]
 
 

@@ -44,20 +44,29 @@ class SqliteDeliveries:
         earliest = min(earliest, self._prefetches.next_lapse)
         return None if earliest == NEVER else (earliest - self._connections.uptime()) / 1000
 
-    async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
+    async def renew(
+        self, replica: str, fences: list[str], lease: float, family: str | None = None
+    ) -> list[str]:
         def job(connection: apsw.Connection) -> list[str]:
             moment = self._connections.clock.read()
             ends = claims.lease_ends(moment.uptime, lease)
             self._prefetches.lease_until(min(ends))
             self._prefetches.heard(replica)
-            return claims.renew(connection, moment, replica, fences, ends)
+            return claims.renew(connection, moment, replica, fences, ends, family)
 
         return await self._connections.change(job, durable=False)
 
-    async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
+    async def resume(
+        self,
+        fences: list[str],
+        lease: float,
+        replica: str,
+        family: str | None = None,
+        group_id: int | None = None,
+    ) -> list[Claimed]:
         def job(connection: apsw.Connection) -> list[Claimed]:
             self._prefetches.lease_until(until := self._connections.uptime() + round(lease * 1000))
-            return claims.resume(connection, fences, until, replica)
+            return claims.resume(connection, fences, until, replica, family, group_id)
 
         return await self._connections.change(job, durable=False)
 

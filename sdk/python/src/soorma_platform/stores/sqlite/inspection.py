@@ -45,6 +45,7 @@ class Outstanding(msgspec.Struct, frozen=True):
     ready_at: int | None
     fence: str | None
     replica: str | None
+    family: str | None
     reason: str | None
     is_parked: bool
     is_aside: bool

@@ -23,6 +23,7 @@ from soorma_platform.stores.sqlite import (
     groups,
     history,
     idempotency,
+    keys,
     likeness,
     memory_life,
     plan_memories,
@@ -56,7 +57,8 @@ FEW = 16
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
-                           procedural, likeness, sessions, plan_memories, quarantines)  # fmt: skip
+                           procedural, likeness, sessions, plan_memories, quarantines,
+                           keys)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -97,6 +99,7 @@ class SqliteStore:
         self.groups = groups.SqliteGroups(connections, prefetches)
         self.registry = registry.SqliteRegistry(connections)
         self.memories = SqliteMemories(connections)
+        self.keys = keys.SqliteKeys(connections)
         self.health = health
         self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 

@@ -1,7 +1,7 @@
 -- name: claim
 UPDATE deliveries
 SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?4 ELSE ?3 END,
-    replica = ?5, begun = 0, died = 0
+    replica = ?5, family = ?7, begun = 0, died = 0
 WHERE id IN (
     SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 AND replica IS NULL AND suspect IS NULL
     ORDER BY ready_at, id LIMIT ?6)
@@ -21,7 +21,7 @@ WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspe
 
 -- name: renew
 UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END, begun = 1
-WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
+WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2 AND family IS ?4
     -- A silent agent has lost what was taken from it, even if nobody else has that yet.
 RETURNING fence;
 
@@ -37,7 +37,9 @@ SET ready_at = ?2, replica = ?3,
     deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
     alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
-WHERE fence = ?1 AND ready_at IS NOT NULL
+-- Of its own group, and by the same key or its successor: to anybody else it is an unknown fence.
+WHERE fence = ?1 AND ready_at IS NOT NULL AND family IS ?4
+    AND (?5 IS NULL OR group_id = ?5)
 RETURNING fence;
 
 -- name: release_delivery
@@ -62,7 +64,7 @@ ORDER BY position DESC LIMIT 1;
 -- name: claim_suspect
 UPDATE deliveries
 SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END,
-    replica = ?4, begun = 0, died = 0
+    replica = ?4, family = ?5, begun = 0, died = 0
 WHERE id = ?1
 RETURNING id, fence, attempt, subscription_id, position, ready_at;
 

@@ -17,7 +17,7 @@ WHERE d.fence = ?;
 SELECT e.tenant_id, e.user_id FROM deliveries d JOIN events e ON e.position = d.position WHERE d.fence = ?;
 
 -- name: holder
-SELECT g.name AS agent, r.instance, e.envelope
+SELECT g.name AS agent, r.instance, e.envelope, e.tenant_id, e.user_id, d.family
 FROM deliveries d
 JOIN events e ON e.position = d.position
 JOIN groups g ON g.id = d.group_id

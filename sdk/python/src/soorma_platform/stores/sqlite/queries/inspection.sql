@@ -1,6 +1,6 @@
 -- name: outstanding
 SELECT g.name AS "group", g.tenant_id AS group_tenant, s.type AS subscribed_type, s.topic AS subscribed_topic, e.event_id,
-    e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, d.attempt, d.ready_at, d.fence, d.replica, d.reason,
+    e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, d.attempt, d.ready_at, d.fence, d.replica, d.family, d.reason,
     EXISTS (
         SELECT 1 FROM dead_letters l WHERE l.position = d.position AND l.group_id = d.group_id AND l.parked
     ) AS is_parked,

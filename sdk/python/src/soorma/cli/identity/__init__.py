@@ -1,0 +1,1 @@
+"""The commands of identity: keys, and who one is."""

@@ -1,0 +1,141 @@
+"""The rules of API keys: created, rotated with an overlap, revoked for good."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from soorma_common.errors import Conflict, LimitExceeded, NotFound, Unauthorized
+from soorma_common.identity import MOST_KEYS
+from soorma_common.names import All, Owner
+from soorma_platform.engine.commands import Decision, Need, Snapshot
+from soorma_platform.engine.rows.keys import (
+    ApiKeyFound,
+    ApiKeyNeed,
+    ChangedKey,
+    CredentialFound,
+    CredentialNeed,
+    KeyRow,
+    is_valid,
+)
+
+
+class CreateKey:
+    """Creates a key. One that exists with the same secret stays as it is.
+
+    `life` is the time in ms after which it expires. `decide` raises Conflict if the id has another
+    secret, LimitExceeded past the limit on keys.
+    """
+
+    scope: Owner = All.TENANTS
+
+    def __init__(self, row: KeyRow, life: int | None = None) -> None:
+        self._row = row
+        self._life = life
+
+    def needs(self) -> list[Need]:
+        return [ApiKeyNeed(self._row.id, self._row.tenant_id)]
+
+    def decide(self, found: Snapshot) -> Decision[KeyRow]:
+        there, row = found.part(ApiKeyFound), self._row
+        if there.row is not None:
+            if there.row.digest != row.digest:
+                raise Conflict(f"the key {row.id} exists, with another secret")
+            return Decision(there.row)
+        _check_room(there.count)
+        return _changed(_created(row, found.now, self._life))
+
+
+class RotateKey:
+    """Creates the successor of a key, which stays valid beside it for `overlap` ms.
+
+    The successor has the grants and the expiry of the key. `decide` raises NotFound if there is no
+    such key of the owner, Conflict if it is not valid any more.
+    """
+
+    scope: Owner = All.TENANTS
+
+    def __init__(
+        self, owner: Owner, key_id: str, *, new_id: str, digest: bytes, by: str | None, overlap: int
+    ) -> None:
+        self._owner = owner
+        self._id = key_id
+        self._new_id, self._digest = new_id, digest
+        self._by = by
+        self._overlap = overlap
+
+    def needs(self) -> list[Need]:
+        return [ApiKeyNeed(self._id)]
+
+    def decide(self, found: Snapshot) -> Decision[KeyRow]:
+        old = _of_owner(found, self._owner, self._id)
+        if not old.is_valid(found.now):
+            raise Conflict(f"the key {self._id} is not valid any more: create a new one")
+        new = replace(
+            old, id=self._new_id, digest=self._digest, created_at=found.now, created_by=self._by,
+            used_at=None,
+        )  # fmt: skip
+        until = found.now + self._overlap
+        ending = until if old.expires_at is None else min(until, old.expires_at)
+        return Decision(new, [ChangedKey(new), ChangedKey(replace(old, expires_at=ending))])
+
+
+class RevokeKey:
+    """Revokes a key, for good; one that is revoked stays as it is.
+
+    `decide` raises NotFound if there is no such key of the owner.
+    """
+
+    scope: Owner = All.TENANTS
+
+    def __init__(self, owner: Owner, key_id: str) -> None:
+        self._owner = owner
+        self._id = key_id
+
+    def needs(self) -> list[Need]:
+        return [ApiKeyNeed(self._id)]
+
+    def decide(self, found: Snapshot) -> Decision[KeyRow]:
+        row = _of_owner(found, self._owner, self._id)
+        return Decision(row) if row.revoked_at is not None else _changed(
+            replace(row, revoked_at=found.now)
+        )  # fmt: skip
+
+
+def credential_need(key_id: str | None) -> list[Need]:
+    """Returns what a change needs that was requested with a key, or without."""
+    return [] if key_id is None else [CredentialNeed(key_id)]
+
+
+def check_credential(found: Snapshot) -> None:
+    """Raises Unauthorized if the key of a change is not valid at the moment of its decision.
+
+    So a revocation and a change have an order in the record: none is made after it.
+    """
+    there = found.part(CredentialFound)
+    if there.is_asked and (there.validity is None or not is_valid(*there.validity, found.now)):
+        raise Unauthorized("the key was revoked, or has expired; nothing was changed")
+
+
+def _created(row: KeyRow, now: int, life: int | None) -> KeyRow:
+    return replace(row, created_at=now, expires_at=None if life is None else now + life)
+
+
+def _check_room(count: int) -> None:
+    if count >= MOST_KEYS:
+        raise LimitExceeded(
+            f"{MOST_KEYS} keys are valid already; revoke those that are not in use",
+            limit="keys",
+            maximum=MOST_KEYS,
+            actual=count + 1,
+        )
+
+
+def _of_owner(found: Snapshot, owner: Owner, key_id: str) -> KeyRow:
+    row = found.part(ApiKeyFound).row
+    if row is None or owner not in (All.TENANTS, row.tenant_id):
+        raise NotFound(f"there is no key {key_id!r}")
+    return row
+
+
+def _changed(row: KeyRow) -> Decision[KeyRow]:
+    return Decision(row, [ChangedKey(row)])
