@@ -146,6 +146,15 @@ class ApiKeys(msgspec.Struct):
     next: int | None = None
 
 
+class TokenInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A token of the issuer: who it is of, and until when; `jti` is its id."""
+
+    issuer: str
+    subject: str
+    expires_at: datetime
+    jti: str | None = None
+
+
 class Whoami(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The identity behind a request; without a key, the platform believes what it is told."""
 
@@ -153,6 +162,7 @@ class Whoami(msgspec.Struct, omit_defaults=True, kw_only=True):
     tenant_id: str | None = None
     user_id: str | None = None
     key: KeyInfo | None = None
+    token: TokenInfo | None = None
     is_open: bool = False
 
 

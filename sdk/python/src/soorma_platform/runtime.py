@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
 from soorma_common.delivery import LARGEST_FRAME
-from soorma_common.errors import SoormaError
+from soorma_common.errors import SoormaError, Unavailable
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
 from soorma_common.starting import NoKeys, PortTaken, RecordUnusable
 from soorma_platform.buses.in_process import InProcessBus
-from soorma_platform.buses.protocol import KEY_BELL
 from soorma_platform.clock import Readings
 from soorma_platform.http.asgi import AsgiApp
 from soorma_platform.http.connections import (
@@ -30,13 +29,18 @@ from soorma_platform.http.connections import (
     measure_room,
 )
 from soorma_platform.identity import Door, OpenDoor
+from soorma_platform.identity.authenticator import Authenticator, CredentialCheck
+from soorma_platform.identity.blocks import Blocks
 from soorma_platform.identity.bootstrap import SETTING, ensure_keys
 from soorma_platform.identity.closed import ClosedDoor
-from soorma_platform.identity.keyring import FOLLOW_SECONDS, Keyring
+from soorma_platform.identity.following import Following
+from soorma_platform.identity.keyring import Keyring
+from soorma_platform.identity.oidc import OidcSettings
 from soorma_platform.identity.sessions import BrowserSessions
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.sampler import LoopSampler
+from soorma_platform.services.blocks import block_endpoints
 from soorma_platform.services.directory import Directory
 from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway, People
@@ -45,6 +49,7 @@ from soorma_platform.services.memory import memory_service
 from soorma_platform.services.registry import registry_service
 from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import open_store
+from soorma_platform.stores.ports import Store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.embedding.choice import embedder_of
 from soorma_platform.work.embedding.protocol import Embedder
@@ -55,6 +60,10 @@ from soorma_platform.work.recall.likeness import LikenessCheck
 from soorma_platform.work.secrets import SecretDoor, read_patterns
 from soorma_platform.work.timekeeper import Timekeeper
 from soorma_platform.work.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from soorma_platform.identity.issuer import Issuer
+    from soorma_platform.identity.tokens import TokenCheck
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
@@ -76,6 +85,8 @@ class Platform:
         self.settings = settings
         self._embedder = embedder
         self._patterns = read_patterns(settings.memory_secret_patterns)
+        self._issuer = _issuer_of(settings.oidc)
+        self.tokens: TokenCheck | None = None
         self.bus = InProcessBus()
         self._clock = clock
         self.services: dict[str, AsgiApp] = {}
@@ -111,10 +122,15 @@ class Platform:
         if settings.bootstrap_keys is not None:
             await ensure_keys(store, settings.bootstrap_keys)
         await keyring.follow()
-        sessions = BrowserSessions(time.monotonic)
+        self.tokens = None if self._issuer is None else _check_of(self._issuer, store)
+        check: CredentialCheck = keyring
+        if self.tokens is not None:
+            await self.tokens.follow()
+            check = Authenticator(keyring, self.tokens)
+        sessions = BrowserSessions(time.monotonic, keyring.is_valid)
         door: Door = OpenDoor()
         if settings.access == "closed":
-            door = ClosedDoor(keyring, committer.holders, sessions)
+            door = ClosedDoor(check, committer.holders, sessions)
         recall = Recall(
             store.memories,
             settings.limits,
@@ -144,7 +160,15 @@ class Platform:
                 is_stopping=lambda: self._stopping,
             ),
             "memory": memory_service(store, bus, committer, recall, metrics, door),
-            "identity": identity_service(store, store.keys, keyring, health, metrics, door),
+            "identity": identity_service(
+                store,
+                store.keys,
+                keyring,
+                health,
+                metrics,
+                door,
+                block_endpoints(store, store.keys.blocks, self.tokens),
+            ),
         }
         addresses = {name: settings.address(name) for name in settings.ports}
         people = People(keyring, sessions)
@@ -154,10 +178,12 @@ class Platform:
         self._background = [
             asyncio.create_task(self._keep_up()),
             asyncio.create_task(timekeeper.run()),
-            asyncio.create_task(self._follow_keys()),
+            asyncio.create_task(Following(keyring, self.tokens, store.keys, bus).run()),
         ]
         if embedding is not None:
             self._background.append(asyncio.create_task(embedding.run()))
+        if self._issuer is not None:
+            self._background.append(asyncio.create_task(self._issuer.run()))
         return self
 
     async def __aexit__(
@@ -172,13 +198,16 @@ class Platform:
             with suppress(asyncio.CancelledError):
                 await task
         await self._payloads.close()
+        if self._issuer is not None:
+            await self._issuer.close()
         if self._embedder is not None:
             await self._embedder.close()
         await self.store.close()
 
     def check_keys(self) -> None:
         """Raises NoKeys if a closed platform would refuse everybody."""
-        if self.settings.access == "closed" and not self.keyring.has_keys:
+        takes_tokens = self.tokens is not None
+        if self.settings.access == "closed" and not (self.keyring.has_keys or takes_tokens):
             raise NoKeys(
                 f"this platform is closed, and {self.settings.database} holds no valid key: create "
                 f"one with soorma keys create NAME --role operator --database "
@@ -192,19 +221,6 @@ class Platform:
     async def hopeless(self) -> None:
         """Waits until the record cannot be kept any more; `end_reason` then says why."""
         await self._hopeless.wait()
-
-    async def _follow_keys(self) -> None:
-        """Learns of keys that were created or revoked elsewhere, and notes the use of others."""
-        with self.bus.bell(KEY_BELL) as bell:
-            while True:
-                try:
-                    await self.keyring.follow()
-                    await self.keyring.note_use()
-                except SoormaError as error:
-                    log.error("keys are not followed", error=error.message)  # noqa: TRY400 - the message is all
-                except Exception:
-                    log.exception("keys are not followed")
-                await bell.wait(FOLLOW_SECONDS)
 
     async def _keep_up(self) -> None:
         while True:
@@ -287,6 +303,26 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
         listener.setblocking(False)
         sockets[name] = listener
     return sockets
+
+
+def _issuer_of(settings: OidcSettings | None) -> Issuer | None:
+    """Returns the issuer whose tokens are accepted; None if there is none."""
+    if settings is None:
+        return None
+    try:
+        from soorma_platform.identity.issuer import Issuer  # noqa: PLC0415 - cryptography
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"tokens of {settings.issuer} need joserfc: pip install -e 'sdk/python[oidc]', or "
+            "unset SOORMA_OIDC_ISSUER"
+        ) from error
+    return Issuer(settings)
+
+
+def _check_of(issuer: Issuer, store: Store) -> TokenCheck:
+    from soorma_platform.identity.tokens import TokenCheck  # noqa: PLC0415 - cryptography
+
+    return TokenCheck(issuer, Blocks(store.keys.blocks), store.keys.now)
 
 
 def _settle_memory() -> None:

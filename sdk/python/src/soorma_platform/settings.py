@@ -20,6 +20,7 @@ from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
+from soorma_platform.identity.oidc import OidcSettings
 from soorma_platform.work.embedding.choice import check_choice
 from soorma_platform.work.secrets import FILE_SETTING, SECRETS_MODES, SecretsMode
 
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True):
     outlives_plan: Outliving = "all"
     limits: Limits = Limits()
     retention: Retention = Retention()
+    oidc: OidcSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuses invalid settings, and an address at which requests would not be safe."""
@@ -174,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True):
             **values,
             limits=_group(env, "SOORMA_LIMIT_", Limits),
             retention=_group(env, "SOORMA_KEEP_", Retention),
+            oidc=OidcSettings.from_env(env),
         )
 
 

@@ -13,7 +13,7 @@ from soorma_common.memory import Commit, PlanCommit
 from soorma_common.names import All
 from soorma_platform.engine.commits import ApplyCommit
 from soorma_platform.engine.keys import CreateKey, RevokeKey, RotateKey
-from soorma_platform.engine.rows.keys import Grants, KeyRow
+from soorma_platform.engine.rows.keys import CredentialNeed, Grants, KeyRow
 
 HOUR = 3_600_000
 
@@ -172,7 +172,7 @@ class KeysSuite:
         async def change(value: int) -> None:
             commit = Commit(plans=[PlanCommit("p", [put("k", value)])])
             await record.store.transact(
-                ApplyCommit(ALICE, commit, "", limits=Limits(), key_id="one")
+                ApplyCommit(ALICE, commit, "", limits=Limits(), shown=CredentialNeed("one"))
             )
 
         await change(1)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from aside_suite import AsideSuite
+from blocks_suite import BlocksSuite
 from claims_suite import ClaimsSuite
 from clocks_suite import ClocksSuite
 from deaths_suite import DeathsSuite
@@ -112,6 +113,7 @@ class StoreSuite(
     QuarantineSuite,
     JoiningSuite,
     KeysSuite,
+    BlocksSuite,
     EndingsSuite,
     Opened,
 ):

@@ -37,7 +37,11 @@ events SOCKET /v1/events/connect: agent
 identity GET /health: public
 identity GET /metrics: operator
 identity GET /openapi.json: agent delivery operator tenant user
+identity DELETE /v1/identity/blocks/{block_id}: operator tenant
 identity DELETE /v1/identity/keys/{key_id}: operator tenant
+identity GET /v1/identity/blocks/{block_id}: operator tenant
+identity GET /v1/identity/blocks: operator tenant
+identity POST /v1/identity/blocks: operator tenant
 identity GET /v1/identity/keys/{key_id}: operator tenant
 identity GET /v1/identity/keys: operator tenant
 identity GET /v1/identity/whoami: agent delivery operator tenant user

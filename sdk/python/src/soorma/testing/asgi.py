@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from soorma_common.errors import Unavailable
+from soorma.transport.headers import check_handshake
+from soorma_common.errors import Forbidden, Unauthorized, Unavailable
+from soorma_common.protocol import WHY_HEADER
 from soorma_platform.http.asgi import AsgiApp, Message
 
 
@@ -167,8 +169,20 @@ class SocketPipe:
             case "websocket.send":
                 self.on_frame(message["bytes"])
                 self._to_client.put_nowait(message["bytes"])
+            case "websocket.http.response.start":
+                self._refuse(message)
             case "websocket.close":
                 self.close()
+
+    def _refuse(self, message: Message) -> None:
+        """Refuses the handshake as a client of the network learns it."""
+        names = {name.decode(): value.decode() for name, value in message["headers"]}
+        why = {WHY_HEADER: names.get(WHY_HEADER.lower(), "")}
+        try:
+            check_handshake(message["status"], why)
+        except (Unauthorized, Forbidden) as error:
+            self.accepted.set_exception(error)
+            self.accepted.exception()  # perhaps nobody waits for it any more
 
 
 def lost(service: str) -> Unavailable:

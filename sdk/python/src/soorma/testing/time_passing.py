@@ -46,6 +46,8 @@ class TimePassing:
         while await self._platform.upkeep.step():
             pass
         await self._platform.keyring.follow()
+        if self._platform.tokens is not None:
+            self._platform.tokens.end_invalid()
         self._platform.bus.notify(Notice(groups=self._record.groups(), timers=True))
         self._network.touch()
 

@@ -30,7 +30,7 @@ TIMER_BELL = "timers"
 MEMORY_BELL = "memories"
 """The bell of newly stored passages."""
 KEY_BELL = "keys"
-"""The bell of created, rotated and revoked keys."""
+"""The bell of created, rotated and revoked keys, and of blocked tokens."""
 
 
 def bells(notice: Notice) -> set[str]:

@@ -26,14 +26,16 @@ from soorma_common.operations import (
 )
 from soorma_common.semantic import MemoryDone
 from soorma_platform.engine import endings, life, memories, sagas
+from soorma_platform.engine.blocks import check_token
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.idempotency import check_same, key_of
-from soorma_platform.engine.keys import check_credential, credential_need
+from soorma_platform.engine.keys import check_credential
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
 from soorma_platform.engine.reentrancy import MOST_LINKS, check_answerable
+from soorma_platform.engine.rows.blocks import TokenNeed
 from soorma_platform.engine.rows.deliveries import (
     DeliveryNeed,
     DeliveryRow,
@@ -44,6 +46,7 @@ from soorma_platform.engine.rows.deliveries import (
 )
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
 from soorma_platform.engine.rows.idempotency import ResponseFound, ResponseNeed, StoredResponse
+from soorma_platform.engine.rows.keys import CredentialNeed
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
@@ -77,8 +80,8 @@ class ApplyCommit:
     `fingerprint` is that of its body, `idempotency_key` the key under which its response is stored
     for `keep_response` ms. `cause` is its author and event, as the platform knows them. `under` is
     the fence of the delivery in whose handler it is made, and which it does not settle. With
-    `awaited` it publishes a request whose sender waits for the response. `key_id` is the key by
-    which it was requested: revoked meanwhile, it changes nothing.
+    `awaited` it publishes a request whose sender waits for the response. `shown` is the key or
+    token by which it was requested: if that is not valid any more, nothing is changed.
     """
 
     def __init__(
@@ -93,11 +96,11 @@ class ApplyCommit:
         awaited: bool = False,
         cause: Cause = NOBODY,
         under: str | None = None,
-        key_id: str | None = None,
+        shown: CredentialNeed | TokenNeed | None = None,
     ) -> None:
         self.scope = scope
         self.commit = commit
-        self._key_id = key_id
+        self._shown = shown
         self.cause = cause
         self._fingerprint = fingerprint
         self._idempotency_key = idempotency_key
@@ -160,7 +163,7 @@ class ApplyCommit:
 
     def needs(self) -> list[Need]:
         commit = self.commit
-        needs = credential_need(self._key_id)
+        needs: list[Need] = [] if self._shown is None else [self._shown]
         if commit.fence is not None:
             needs.append(DeliveryNeed(commit.fence))
         elif self._under is not None:
@@ -237,6 +240,7 @@ class ApplyCommit:
 
     def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
         check_credential(found)
+        check_token(found)
         key = key_of(self._idempotency_key, self.commit.fence)
         if key is not None and (stored := found.part(ResponseFound).stored) is not None:
             check_same(stored, self._fingerprint, self._idempotency_key, self.commit.fence)

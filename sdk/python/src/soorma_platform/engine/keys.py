@@ -13,7 +13,6 @@ from soorma_platform.engine.rows.keys import (
     ApiKeyNeed,
     ChangedKey,
     CredentialFound,
-    CredentialNeed,
     KeyRow,
     is_valid,
 )
@@ -99,11 +98,6 @@ class RevokeKey:
         return Decision(row) if row.revoked_at is not None else _changed(
             replace(row, revoked_at=found.now)
         )  # fmt: skip
-
-
-def credential_need(key_id: str | None) -> list[Need]:
-    """Returns what a change needs that was requested with a key, or without."""
-    return [] if key_id is None else [CredentialNeed(key_id)]
 
 
 def check_credential(found: Snapshot) -> None:

@@ -18,6 +18,7 @@ from soorma_common.errors import (
     ProtocolMismatch,
     SoormaError,
     Unauthorized,
+    Unavailable,
 )
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER
 from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
@@ -269,7 +270,7 @@ class Application:
                 principal = await self.door.admit(
                     Entrance(socket.access, socket.scope, lasts=True), headers
                 )
-            except (ProtocolMismatch, Unauthorized, Forbidden) as error:
+            except (ProtocolMismatch, Unauthorized, Forbidden, Unavailable) as error:
                 await receive()
                 await _refuse_socket(error, scope, receive, send)
                 return

@@ -57,6 +57,7 @@ _KEY_SCHEMA = {
     "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'},
 }
 _EXAMPLES = {
+    "block_id": "2b7e151628aed2a6abf7158809cf4f3c",
     "event_id": "6f1c7e4a-0b5d-4c7e-9a55-0d8f0c2f9b11",
     "group": "worker",
     "instance": "worker-1",

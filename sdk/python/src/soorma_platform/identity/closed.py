@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from soorma_common.errors import Fenced, Forbidden, InvalidRequest, Unauthorized
+from soorma_common.errors import Fenced, Forbidden, InvalidRequest, Unauthorized, Unavailable
 from soorma_common.identity import SCOPES
 from soorma_common.names import All, Scope
+from soorma_platform.identity.authenticator import CredentialCheck
 from soorma_platform.identity.credentials import Credential
 from soorma_platform.identity.door import (
     ANYBODY,
@@ -24,7 +25,6 @@ from soorma_platform.identity.door import (
     fence_of,
     name_in,
 )
-from soorma_platform.identity.keyring import Keyring
 from soorma_platform.identity.sessions import BrowserSessions, token_in
 
 _IDENTIFYING = (AUTHORIZATION, TENANT, USER, FENCE)
@@ -60,8 +60,10 @@ class ClosedDoor:
 
     is_open = False
 
-    def __init__(self, keyring: Keyring, holders: FenceHolders, sessions: BrowserSessions) -> None:
-        self._keyring = keyring
+    def __init__(
+        self, check: CredentialCheck, holders: FenceHolders, sessions: BrowserSessions
+    ) -> None:
+        self._check = check
         self._sessions = sessions
         self._holders = holders
         self._known: dict[tuple[bytes | None, ...], Principal] = {}
@@ -81,14 +83,14 @@ class ClosedDoor:
                 return ANYBODY
         try:
             principal = await self._requested(headers)
-        except Unauthorized:
+        except (Unauthorized, Unavailable):
             if Access.PUBLIC not in access:
                 raise
             return ANYBODY
         credential = principal.credential
         assert credential is not None  # noqa: S101 - it was made of one
         if entrance.lasts:
-            self._keyring.admit(credential)
+            self._check.admit(credential)
         if credential.takes_deliveries:
             if principal.fence is not None and Access.DELIVERY in access:
                 return await self._in_delivery(credential, principal)
@@ -100,27 +102,25 @@ class ClosedDoor:
         """Returns the principal of a browser's session; None if there is none that is valid."""
         token = token_in(headers.get(COOKIES))
         credential = None if token is None else self._sessions.credential(token)
-        if credential is None or not self._keyring.is_valid(credential):
-            return None
-        return _requested(credential, {})
+        return None if credential is None else _requested(credential, {})
 
     async def _requested(self, headers: Mapping[bytes, bytes]) -> Principal:
         """Returns the principal that the headers name, of a credential that is valid.
 
-        What was found is kept until the keyring has followed the record again: for a second.
+        What was found is kept until the credentials are looked through again: for a second.
         """
-        if self._epoch != self._keyring.epoch:
+        if self._epoch != self._check.epoch:
             self._known.clear()
-            self._epoch = self._keyring.epoch
+            self._epoch = self._check.epoch
         named = (*map(headers.get, _IDENTIFYING),)
         known = self._known.get(named)
         if known is None:
             shown = headers.get(AUTHORIZATION)
-            credential = await self._keyring.credential(
+            credential = await self._check.credential(
                 None if shown is None else shown.decode("latin-1")
             )
             known = _requested(credential, headers)
-            if len(self._known) < MOST_KNOWN and self._epoch == self._keyring.epoch:
+            if len(self._known) < MOST_KNOWN and self._epoch == self._check.epoch:
                 self._known[named] = known
         return known
 

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import msgspec
 
 from soorma_common.errors import Forbidden
-from soorma_common.identity import ANY, DELIVERIES, EventGrant, event_grants
+from soorma_common.identity import ANY, DELIVERIES, EventGrant, TokenInfo, event_grants
 from soorma_common.names import All, Owner
-from soorma_platform.engine.rows.keys import KeyRow
+from soorma_common.times import time_of
+from soorma_platform.engine.rows.blocks import TokenNeed
+from soorma_platform.engine.rows.keys import CredentialNeed, KeyRow
 
 PREFIX = "soorma_"
 LONGEST_CREDENTIAL = 200
@@ -73,6 +75,11 @@ class Credential(msgspec.Struct, frozen=True):
         return f"the key {self.id} ({self.name})"
 
     @property
+    def need(self) -> CredentialNeed | TokenNeed:
+        """What a change needs to know of it, to be made only while it is valid."""
+        return CredentialNeed(self.id)
+
+    @property
     def takes_deliveries(self) -> bool:
         """True for agents."""
         return DELIVERIES in self.scopes
@@ -102,6 +109,35 @@ class Credential(msgspec.Struct, frozen=True):
                 f"{self} may {what} {_listed(map(str, grants))}, not {event_type} on {topic}",
                 key=self.id,
             )
+
+
+class TokenCredential(Credential, frozen=True, kw_only=True, cache_hash=True):
+    """A token of the issuer that was verified, of the user `name`.
+
+    `expires_at` is in ms of the wall clock; `signed_by` is the thumbprint of its key.
+    """
+
+    issuer: str
+    expires_at: int
+    signed_by: str
+    jti: str | None = None
+
+    def __str__(self) -> str:
+        return f"the token of {self.name}"
+
+    @property
+    def need(self) -> CredentialNeed | TokenNeed:
+        return TokenNeed(self.issuer, str(self.owner), self.name, self.jti, self.expires_at)
+
+
+def token_info(token: TokenCredential) -> TokenInfo:
+    """Returns a token as its holder may see it."""
+    return TokenInfo(
+        issuer=token.issuer,
+        subject=token.name,
+        expires_at=time_of(token.expires_at),
+        jti=token.jti,
+    )
 
 
 def credential_of(row: KeyRow) -> Credential:

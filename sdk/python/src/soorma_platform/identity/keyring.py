@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import Any
-from weakref import WeakSet
 
 from msgspec.structs import replace
 
 from soorma_common.errors import Unauthorized
 from soorma_platform.engine.rows.keys import KeyRow
+from soorma_platform.identity.admissions import NOT_VALID, Admissions
 from soorma_platform.identity.credentials import Credential, credential_of, digest_of, split
 from soorma_platform.stores.ports.keys import KeyStore
 
@@ -19,9 +18,6 @@ FOLLOW_SECONDS = 1.0
 PAGE = 1_000
 USED_EVERY = 300_000
 """Milliseconds within which the last use of a key is not noted again."""
-
-_REVOKED = "the credential is not valid any more"
-"""The message of the cancellation."""
 
 
 class Keyring:
@@ -33,7 +29,7 @@ class Keyring:
         self._change = 0
         self._rows: dict[str, KeyRow] = {}
         self._credentials: dict[str, Credential] = {}
-        self._admitted: dict[str, WeakSet[asyncio.Task[Any]]] = {}
+        self._admissions: Admissions[str] = Admissions()
         self._used: dict[str, int] = {}
         self._following = asyncio.Lock()
         self._followed_at = 0
@@ -116,12 +112,7 @@ class Keyring:
 
     def admit(self, credential: Credential) -> None:
         """Notes the running task as admitted: it is cancelled once the credential is not valid."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - each request has one
-        there = self._admitted.get(credential.id)
-        if there is None:
-            there = self._admitted[credential.id] = WeakSet()
-        there.add(task)
+        self._admissions.add(credential.id)
 
     async def note_use(self) -> None:
         """Writes when keys were last used, of those of which that was long ago."""
@@ -137,13 +128,12 @@ class Keyring:
 
     def _end_invalid(self) -> None:
         now = self._now()
-        for key_id, tasks in list(self._admitted.items()):
+
+        def is_valid(key_id: str) -> bool:
             row = self._rows.get(key_id)
-            if row is None or not row.is_valid(now):
-                for task in list(tasks):
-                    task.cancel(_REVOKED)
-            if not tasks:
-                del self._admitted[key_id]
+            return row is not None and row.is_valid(now)
+
+        self._admissions.end(is_valid)
 
 
 def is_revocation(error: asyncio.CancelledError) -> bool:
@@ -151,7 +141,7 @@ def is_revocation(error: asyncio.CancelledError) -> bool:
 
     If so, the task goes on: it is not cancelled for anybody who waits for it.
     """
-    if error.args != (_REVOKED,):
+    if error.args != (NOT_VALID,):
         return False
     if (task := asyncio.current_task()) is not None:
         task.uncancel()
@@ -160,4 +150,4 @@ def is_revocation(error: asyncio.CancelledError) -> bool:
 
 def revoked_error() -> Unauthorized:
     """Returns the error of what was under way with a credential that is not valid any more."""
-    return Unauthorized("the key was revoked, or has expired, meanwhile")
+    return Unauthorized("the credential was revoked, or has expired, meanwhile")

@@ -28,11 +28,13 @@ class _Session(NamedTuple):
 class BrowserSessions:
     """Sessions in memory, by the hash of their token; the oldest goes where there are too many.
 
-    `now` is a time in seconds that only goes forward.
+    `now` is a time in seconds that only goes forward; `is_valid` says of a credential whether it is
+    still accepted.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], is_valid: Callable[[Credential], bool]) -> None:
         self._now = now
+        self._is_valid = is_valid
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
 
     def begin(self, credential: Credential) -> str:
@@ -44,12 +46,14 @@ class BrowserSessions:
         return token
 
     def credential(self, token: str) -> Credential | None:
-        """Returns the credential with which a session was begun; None if there is no such session.
+        """Returns the credential with which a session was begun.
 
-        Whether it is still valid, the keyring knows.
+        None if there is no such session, or its credential is not valid any more.
         """
         session = self._sessions.get(_hash(token))
-        return None if session is None or session.until <= self._now() else session.credential
+        if session is None or session.until <= self._now():
+            return None
+        return session.credential if self._is_valid(session.credential) else None
 
     def end(self, token: str) -> None:
         """Ends a session."""

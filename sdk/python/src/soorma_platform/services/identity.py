@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from soorma_common.errors import Conflict, Forbidden, InvalidRequest, LimitExceeded, NotFound
@@ -23,7 +25,7 @@ from soorma_platform import http
 from soorma_platform.engine.keys import CreateKey, RevokeKey, RotateKey
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access, Door, Principal
-from soorma_platform.identity.credentials import fresh_key
+from soorma_platform.identity.credentials import TokenCredential, fresh_key, token_info
 from soorma_platform.identity.keyring import Keyring
 from soorma_platform.identity.keys import key_info, new_row
 from soorma_platform.logs import Log
@@ -55,6 +57,7 @@ def identity_service(
     health: HealthStore,
     metrics: Metrics,
     door: Door | None = None,
+    more: Iterable[Endpoint] = (),
 ) -> http.Application:
     """Returns the service as an ASGI application."""
     faces = _Identity(commits, keys, keyring)
@@ -76,6 +79,7 @@ def identity_service(
             Endpoint("POST", f"{one}/rotate", _MANAGERS, faces.rotate_key, CreatedKey, RotateBody,
                      query=tenant,
                      errors=(Conflict, Forbidden, NotFound)),
+            *more,
         ],
         health,
         metrics=metrics,
@@ -91,15 +95,17 @@ class _Identity:
         self._keyring = keyring
 
     async def whoami(self, request: Request) -> Response:
-        """Returns the identity behind the request: its key, tenant, user and scopes."""
+        """Returns the identity behind the request: its key or token, tenant, user and scopes."""
         principal = request.principal
         credential = principal.credential
         owner = None if principal.owner is All.TENANTS else principal.owner
         who = Whoami(scopes=sorted(SCOPES), tenant_id=owner, user_id=principal.user, is_open=True)
         if credential is not None:
-            row = await self._keys.find(All.TENANTS, credential.id)
             who.is_open, who.scopes = False, sorted(credential.scopes)
-            who.key = None if row is None else key_info(row)
+            if isinstance(credential, TokenCredential):
+                who.token = token_info(credential)
+            elif (row := await self._keys.find(All.TENANTS, credential.id)) is not None:
+                who.key = key_info(row)
         return http.json_response(who)
 
     async def list_keys(self, request: Request) -> Response:

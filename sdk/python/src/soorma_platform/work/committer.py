@@ -202,7 +202,7 @@ class Committer:
             awaited=awaited,
             cause=cause,
             under=under,
-            key_id=None if credential is None else credential.id,
+            shown=None if credential is None else credential.need,
         )
         command.prepare(_new_id)
         if commit.memories:

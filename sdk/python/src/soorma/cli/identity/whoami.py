@@ -31,6 +31,12 @@ def whoami(as_json: Json = False) -> None:
         output.say(
             f"Key {output.cell(who.key.id)} ({output.cell(who.key.name)}), {state_of(who.key)}"
         )
+    if who.token is not None:
+        until = output.moment(who.token.expires_at.isoformat())
+        output.say(
+            f"Token of {output.cell(who.token.subject)}, of {output.cell(who.token.issuer)}, "
+            f"until {until}"
+        )
     output.say(f"Tenant: {output.cell(who.tenant_id or 'all')}")
     output.say(f"User: {output.cell(who.user_id or 'all')}")
     output.say("Permits:")

@@ -8,10 +8,16 @@ from typing import Protocol
 
 from soorma_common.names import Owner
 from soorma_platform.engine.rows.keys import KeyRow
+from soorma_platform.stores.ports.blocks import BlockStore
 
 
 class KeyStore(Protocol):
     """API keys, of a tenant or of all."""
+
+    @property
+    def blocks(self) -> BlockStore:
+        """Blocked tokens."""
+        ...
 
     def now(self) -> int:
         """Returns the wall clock's time in ms, by which keys expire."""

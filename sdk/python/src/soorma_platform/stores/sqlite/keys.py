@@ -19,6 +19,7 @@ from soorma_platform.engine.rows.keys import (
     KeyRow,
     Validity,
 )
+from soorma_platform.stores.sqlite.blocks import SqliteBlocks
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
@@ -67,10 +68,11 @@ def put(writing: Writing, changed: ChangedKey) -> None:
 
 
 class SqliteKeys:
-    """The port of keys."""
+    """The port of keys, and that of blocked tokens."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self.blocks = SqliteBlocks(connections)
 
     def now(self) -> int:
         return self._connections.now()

@@ -14,6 +14,7 @@ from soorma_platform.clock import Readings, SystemClocks
 from soorma_platform.engine.commands import Command
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.sqlite import (
+    blocks,
     dead_letters,
     deaths,
     deliveries,
@@ -58,7 +59,7 @@ FEW = 16
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
                            procedural, likeness, sessions, plan_memories, quarantines,
-                           keys)  # fmt: skip
+                           keys, blocks)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
