@@ -83,3 +83,11 @@ def pytest_runtest_makereport(
         again = f"SOORMA_SEED={seed()} sh tools/run {task} {shlex.quote(item.nodeid)}"
         report.sections.append(("to repeat", again))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what tests have noted of how far this machine lets them go (`record_property`)."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            if name == "ran":
+                terminalreporter.write_line(f"RAN {report.nodeid.rpartition('::')[2]}: {text}")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from soorma import local
@@ -29,6 +30,30 @@ _SERVICES = ("SOORMA_MEMORY_URL", "SOORMA_EVENT_SERVICE_URL", "SOORMA_REGISTRY_U
 log = logging.getLogger("soorma.config")
 _complaints: set[str] = set()
 """Problems with notes of platforms that have been logged, so that each is logged once."""
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A file that holds an API key: called, it returns the key that is there now.
+
+    Calls that are refused with one key ask for it again, so a new key is in use as soon as the file
+    holds it. Raises InvalidRequest if the file cannot be read.
+    """
+
+    path: Path
+
+    def __call__(self) -> str:
+        try:
+            key = self.path.read_text("ascii").strip()
+        except UnicodeDecodeError:
+            key = ""
+        except OSError as error:
+            raise InvalidRequest(
+                f"SOORMA_API_KEY_FILE: {self.path} cannot be read: {error.strerror}"
+            ) from error
+        if not key:
+            raise InvalidRequest(f"SOORMA_API_KEY_FILE: {self.path} holds no API key")
+        return key
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,10 +81,11 @@ class ClientConfig:
         """Reads the configuration from the environment.
 
         The variables are SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL,
-        SOORMA_IDENTITY_URL, SOORMA_API_KEY, SOORMA_TENANT_ID, SOORMA_USER_ID and
-        SOORMA_RETRY_SECONDS. An address that is not set is that of the platform that `soorma dev`
-        runs for the current folder or one above it, else the default; so is a key, if it was
-        started with --secure, that of the `role`. Raises InvalidRequest if a variable is invalid.
+        SOORMA_IDENTITY_URL, SOORMA_API_KEY (or SOORMA_API_KEY_FILE), SOORMA_TENANT_ID,
+        SOORMA_USER_ID and SOORMA_RETRY_SECONDS. An address that is not set is that of the platform
+        that `soorma dev` runs for the current folder or one above it, else the default; so is a
+        key, if it was started with --secure, that of the `role`. Raises InvalidRequest if a
+        variable is invalid.
         """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
@@ -69,7 +95,7 @@ class ClientConfig:
                 f"SOORMA_RETRY_SECONDS must be a number of seconds, not {retry!r}"
             ) from None
         here, keys, origin = _platform(env)
-        api_key = env.get("SOORMA_API_KEY", "").strip() or None
+        api_key = _api_key(env)
         tenant_id, user_id = env.get("SOORMA_TENANT_ID") or None, env.get("SOORMA_USER_ID") or None
         if api_key is None and role in keys:
             # These are for the default tenant, as everything is in a folder of one's own.
@@ -129,6 +155,21 @@ class ClientConfig:
     @cached_property
     def _scope(self) -> Scope:
         return check_scope(self.tenant_id or DEFAULT_TENANT, self.user_id or DEFAULT_USER)
+
+
+def _api_key(env: Mapping[str, str]) -> str | KeyFile | None:
+    """The key that the environment holds or names; InvalidRequest if it does both."""
+    key, file = (env.get(name, "").strip() for name in ("SOORMA_API_KEY", "SOORMA_API_KEY_FILE"))
+    if not file:
+        return key or None
+    if key:
+        raise InvalidRequest(
+            "SOORMA_API_KEY and SOORMA_API_KEY_FILE are both set; which of them is meant is not to "
+            "be guessed: unset one"
+        )
+    found = KeyFile(Path(file))
+    found()  # a file that is not there is reported at the start, not by the first call
+    return found
 
 
 def _platform(env: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str], str]:

@@ -21,6 +21,7 @@ from soorma_common.starting import NoKeys, PortTaken, RecordUnusable
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
 from soorma_platform.http.asgi import AsgiApp
+from soorma_platform.http.certificate import Certificate
 from soorma_platform.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
@@ -28,6 +29,10 @@ from soorma_platform.http.connections import (
     SharedState,
     measure_room,
 )
+from soorma_platform.http.guard import ClosedGuard, Guard, OpenGuard
+from soorma_platform.http.hosts import PublicHosts
+from soorma_platform.http.listener import TlsListener
+from soorma_platform.http.peers import TrustedProxies
 from soorma_platform.identity import Door, OpenDoor
 from soorma_platform.identity.authenticator import Authenticator, CredentialCheck
 from soorma_platform.identity.blocks import Blocks
@@ -173,6 +178,9 @@ class Platform:
         addresses = {name: settings.address(name) for name in settings.ports}
         people = People(keyring, sessions)
         gateway = Gateway(behind, addresses, directory, health, metrics, door, people)
+        guard = guard_of(settings)
+        for service in (gateway, *behind.values()):
+            service.guard = guard
         self.services = {NAME: gateway, **behind}
         timekeeper = Timekeeper(store, bus, metrics)
         self._background = [
@@ -238,10 +246,36 @@ class Platform:
             await asyncio.sleep(0.01 if more else UPKEEP_SECONDS)
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the runtime, and wakes once a second, not ten times."""
+def guard_of(settings: Settings) -> Guard:
+    """Returns the guard of a platform with these settings."""
+    if settings.access == "open":
+        return OpenGuard()
+    return ClosedGuard(
+        PublicHosts(settings.public_hosts),
+        TrustedProxies(settings.trusted_proxies),
+        serves_tls=settings.tls_cert is not None,
+    )
 
-    def __init__(self, app: AsgiApp, touch: Callable[[], None] = lambda: None) -> None:
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """Returns the certificate to serve TLS with; None without one."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the runtime, and wakes once a second, not ten times.
+
+    It serves TLS with a certificate, without one plain HTTP.
+    """
+
+    def __init__(
+        self,
+        app: AsgiApp,
+        touch: Callable[[], None] = lambda: None,
+        certificate: Certificate | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -261,8 +295,23 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
-        self.server_state = SharedState(touch)
+        self.server_state = self._state = SharedState(touch)
+        self._certificate = certificate
         self._end = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificate is None:
+            await super().startup(sockets)
+            return
+        # uvicorn closes them as it does the servers of the event loop.
+        listeners: list[Any] = [
+            TlsListener(listener, self._certificate, self._connection) for listener in sockets or ()
+        ]
+        self.servers = listeners
+        self.started = True
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self.config, self._state, {})
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._serve(sockets)
@@ -339,6 +388,7 @@ def _settle_memory() -> None:
 async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
     """Runs the platform until SIGINT or SIGTERM; raises Unavailable if it cannot start or go on."""
     measure_room()
+    certificate = certificate_of(settings)
     sockets = listen(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -349,7 +399,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
             platform.check_keys()
             sampler = LoopSampler(platform.metrics)
             servers = [
-                (_Server(platform.services[name], sampler.touch), listener)
+                (_Server(platform.services[name], sampler.touch, certificate), listener)
                 for name, listener in sockets.items()
             ]
             running = [
@@ -360,7 +410,9 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
             on_ready()
             _settle_memory()
             log.info("platform ready", **{name: settings.address(name) for name in sockets})
+            follower = asyncio.create_task(_follow(certificate))
             await _first_of(stop.wait(), platform.hopeless())
+            follower.cancel()
             sampler.stop()
             if platform.end_reason:
                 log.error(
@@ -376,6 +428,11 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
     if platform.end_reason:
         raise RecordUnusable(platform.end_reason)
     log.info("platform stopped")
+
+
+async def _follow(certificate: Certificate | None) -> None:
+    if certificate is not None:
+        await certificate.follow()
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:

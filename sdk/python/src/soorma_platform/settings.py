@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -21,6 +20,14 @@ from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.identity.oidc import OidcSettings
+from soorma_platform.listening import (
+    CERT_SETTING,
+    HOSTS_SETTING,
+    KEY_SETTING,
+    PROXIES_SETTING,
+    address_at,
+    check_listening,
+)
 from soorma_platform.work.embedding.choice import check_choice
 from soorma_platform.work.secrets import FILE_SETTING, SECRETS_MODES, SecretsMode
 
@@ -39,7 +46,9 @@ class Settings(msgspec.Struct, frozen=True):
     """The address, record and options of a platform; periods are in seconds.
 
     With the access `open` everybody is believed, `closed` everybody needs a credential;
-    `bootstrap_keys` names a file of keys to begin with. `index_bytes` is the memory for the indexes
+    `bootstrap_keys` names a file of keys to begin with. With the PEM files `tls_cert` and `tls_key`
+    it serves https. `trusted_proxies` are addresses and networks, `public_hosts` the names by which
+    it is called, each with or without a port. `index_bytes` is the memory for the indexes
     of collections that are searched. `embeddings` is `auto` (the offline model if it is installed),
     `offline`, `none`, or the address of an API with `embeddings_model` behind it. A session without
     an interaction for `session_idle` is idle; 0: never. `outlives_plan` are the memories that
@@ -59,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True):
     port_offset: int = 0
     access: AccessMode = "closed"
     bootstrap_keys: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    public_hosts: tuple[str, ...] = ()
     database: Path = Path(".soorma/soorma.db")
     may_migrate: bool = True
     lease: float = LEASE_SECONDS
@@ -116,20 +129,7 @@ class Settings(msgspec.Struct, frozen=True):
         check_choice(self.embeddings, self.embeddings_model)
         check_level(self.log_level)
         check_format(self.log_format)
-        try:
-            local = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            local = False
-        if not local:
-            why = (
-                "it takes everybody at their word"
-                if self.access == "open"
-                else "it serves no TLS yet, and keys could be read on the way"
-            )
-            raise InvalidRequest(
-                f"the platform listens on loopback only, not on {self.host!r}, as {why}; use "
-                "127.0.0.1, ::1 or localhost"
-            )
+        check_listening(self)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -138,8 +138,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     def address(self, service: str) -> str:
         """Returns the base address of a service."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.ports[service]}"
+        return address_at(self, self.ports[service])
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, **options: Any) -> Settings:
@@ -152,6 +151,10 @@ class Settings(msgspec.Struct, frozen=True):
             "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),
             "access": env.get("SOORMA_ACCESS", "").strip() or None,
             "bootstrap_keys": env.get("SOORMA_BOOTSTRAP_KEYS_FILE") or None,
+            "tls_cert": env.get(CERT_SETTING) or None,
+            "tls_key": env.get(KEY_SETTING) or None,
+            "trusted_proxies": _listed(env, PROXIES_SETTING),
+            "public_hosts": _listed(env, HOSTS_SETTING),
             "database": env.get("SOORMA_DATABASE") or None,
             "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
@@ -170,8 +173,9 @@ class Settings(msgspec.Struct, frozen=True):
         values = {name: value for name, value in found.items() if value is not None} | options
         if "database" in values:
             values["database"] = _file(str(values["database"]))
-        if values.get("bootstrap_keys") is not None:
-            values["bootstrap_keys"] = Path(values["bootstrap_keys"])
+        for name in ("bootstrap_keys", "tls_cert", "tls_key"):
+            if values.get(name) is not None:
+                values[name] = Path(values[name])
         return cls(
             **values,
             limits=_group(env, "SOORMA_LIMIT_", Limits),
@@ -214,6 +218,11 @@ def _read(env: Mapping[str, str], name: str, kind: Any) -> Any:
     if not (math.isfinite(value) and value >= 0):
         raise InvalidRequest(f"{name} must be a number from 0 on, not {text!r}")
     return value
+
+
+def _listed(env: Mapping[str, str], name: str) -> tuple[str, ...] | None:
+    """Returns the values of a variable, which are separated by commas; None if there are none."""
+    return tuple(one for text in env.get(name, "").split(",") if (one := text.strip())) or None
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool | None:

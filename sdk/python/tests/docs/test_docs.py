@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from doc_blocks import Stage, execute, run_chain
 from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages, preamble_of
+from doc_server import commands_of_the_page
 from doc_tour import Tour
 from platform_process import PlatformProcess, clean_environment
 
@@ -133,6 +134,9 @@ COMMANDS = {
     'PATH"': "system/test_benchmarks.py::test_a_set_that_is_not_ours_is_measured",
     'make bench ARGS="--against '
     'REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
+}
+COMMANDS |= {
+    command: how for command, how in commands_of_the_page().items() if command not in COMMANDS
 }
 """The check of each command of a page: the tour, or the test named.
 
@@ -497,6 +501,7 @@ def test_the_paths_that_users_know() -> None:
         "CHANGELOG.md",
         "docs/MEMORY_PATTERNS.md",
         "docs/DESIGN_PATTERNS.md",
+        "docs/DEPLOYMENT.md",
         "docs/OPERATIONS.md",
         "examples/README.md",
         "examples/01-hello-world/README.md",
@@ -572,6 +577,10 @@ def test_the_table_of_environment_variables() -> None:
     } == set()
     defaults: dict[str, object] = {
         "SOORMA_HOST": platform.host,
+        "SOORMA_TLS_CERT": "none",
+        "SOORMA_TLS_KEY": "none",
+        "SOORMA_TRUSTED_PROXIES": "none",
+        "SOORMA_PUBLIC_HOSTS": "none",
         "SOORMA_PORT_OFFSET": platform.port_offset,
         "SOORMA_DATABASE": platform.database,
         "SOORMA_MAY_MIGRATE": str(platform.may_migrate).lower(),
@@ -592,6 +601,7 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_REGISTRY_URL": client.registry_url,
         "SOORMA_IDENTITY_URL": client.identity_url,
         "SOORMA_API_KEY": "none",
+        "SOORMA_API_KEY_FILE": "none",
         "SOORMA_ACCESS": platform.access,
         "SOORMA_BOOTSTRAP_KEYS_FILE": "none",
         "SOORMA_TENANT_ID": "none",

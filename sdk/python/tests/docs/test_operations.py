@@ -1,23 +1,14 @@
-"""The page for operators: its settings, exit codes, metrics and unit are those of the platform."""
+"""The page for operators: its settings, exit codes and metrics are those of the platform."""
 
 from __future__ import annotations
 
-import asyncio
-import configparser
-import os
 import re
-import shlex
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from doc_pages import ROOT, Page, pages
-from platform_process import BLOCK, PlatformProcess, PortReservation, answer_of, clean_environment
-from running import eventually
+from platform_process import PlatformProcess
 
 from soorma.cli.exits import Exit
 from soorma.config import ClientConfig
@@ -75,62 +66,3 @@ def test_every_metric_is_told(running: PlatformProcess) -> None:
     assert set(re.findall(r"\bsoorma_\w+", section)) <= {
         name + end for name in families for end in ends
     }
-
-
-# --- The unit -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def unit() -> configparser.SectionProxy:
-    (block,) = (block for block in page().blocks if block.code.startswith("[Unit]"))
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(block.code)
-    return parser["Service"]
-
-
-@pytest.mark.behaviour("docs.commands-run")
-async def test_the_unit_starts_a_platform_and_stops_it_in_time(
-    unit: configparser.SectionProxy, tmp_path: Path
-) -> None:
-    (tmp_path / "soorma").mkdir()
-    command = unit["ExecStart"].replace("/var/lib", str(tmp_path))
-    assert command.startswith("/opt/soorma/bin/soorma ")
-    words = [sys.executable, "-m", "soorma.cli", *shlex.split(command)[1:]]
-    assert unit["WorkingDirectory"] == "/var/lib/" + unit["StateDirectory"]
-    name, _, value = unit["Environment"].partition("=")
-    ports = PortReservation()
-    folder = Path(unit["WorkingDirectory"].replace("/var/lib", str(tmp_path)))
-
-    def serve(**env: str) -> subprocess.Popen[bytes]:
-        environment = clean_environment(SOORMA_PORT_OFFSET=str(ports.offset), **env)
-        with (tmp_path / "log").open("ab") as log:
-            return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)
-
-    made = [*words[:3], "keys", "create", "ops", "--role", "operator"]
-    made += ["--database", str(folder / "soorma.db")]
-    await asyncio.to_thread(subprocess.run, made, check=True, timeout=60)
-    serving = serve(**{name: value})
-    try:
-        await eventually(lambda: answer_of(f"http://127.0.0.1:{BLOCK[3] + ports.offset}"), 30)
-        serving.send_signal(signal.SIGTERM)
-        assert serving.wait(float(unit["TimeoutStopSec"])) == 0
-        assert (folder / "soorma.db").exists()
-        for broken in ({"SOORMA_LEASE_SECONDS": "long"}, {}):
-            if not broken:
-                make_older(folder / "soorma.db")
-            serving = serve(**{name: value, **broken})
-            assert str(serving.wait(30)) in unit["RestartPreventExitStatus"].split()
-    finally:
-        serving.kill()
-        serving.wait()
-        ports.close()
-
-
-def make_older(database: Path) -> None:
-    """Makes a record as a Soorma with one migration less leaves it, as far as a start can see."""
-    program = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA "
-        "user_version = 1')"
-    )
-    subprocess.run([sys.executable, "-c", program, os.fspath(database)], check=True, timeout=30)

@@ -16,7 +16,6 @@ from soorma_common.errors import (
 from soorma_platform import http
 from soorma_platform.http import Request
 from soorma_platform.http.endpoints import Table, names_of
-from soorma_platform.http.guard import refusal
 from soorma_platform.http.requests import UnsupportedMediaType
 
 
@@ -145,28 +144,6 @@ async def test_a_body_is_declared_bounded_and_whole() -> None:
     for error, headers, messages in refused:
         with pytest.raises(error):
             await request("", headers, *messages).body()
-
-
-@pytest.mark.parametrize(
-    ("host", "origin", "taken"),
-    [
-        ("localhost:8083", None, True),
-        ("127.0.0.1:8083", None, True),
-        ("127.8.9.1", None, True),
-        ("[::1]:8083", None, True),
-        ("localhost:8083", "http://localhost:8083", True),
-        ("localhost:8083", "http://localhost:9999", False),
-        ("localhost:8083", "http://evil.example", False),
-        ("localhost:8083", "null", False),
-        ("evil.example:8083", None, False),
-        ("localhost.evil.example", None, False),
-        ("", None, False),
-        ("[::1", None, False),
-    ],
-)
-def test_web_pages_are_kept_out(host: str, origin: str | None, taken: bool) -> None:
-    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
-    assert (refusal(headers) is None) is taken
 
 
 async def test_an_answer_is_one_start_and_one_body() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,18 @@ FIELDS: list[tuple[str, str, str, Any]] = [
     ("SOORMA_HOST", "::1", "host", "::1"),
     ("SOORMA_HOST", "localhost", "host", "localhost"),
     ("SOORMA_HOST", "127.8.8.8", "host", "127.8.8.8"),
+    (
+        "SOORMA_TRUSTED_PROXIES",
+        "192.0.2.7, 10.0.0.0/8,",
+        "trusted_proxies",
+        ("192.0.2.7", "10.0.0.0/8"),
+    ),
+    (
+        "SOORMA_PUBLIC_HOSTS",
+        "a.example,b.example:8443",
+        "public_hosts",
+        ("a.example", "b.example:8443"),
+    ),
     ("SOORMA_PORT_OFFSET", "100", "port_offset", 100),
     ("SOORMA_DATABASE", "/data/my record.db", "database", Path("/data/my record.db")),
     ("SOORMA_MAY_MIGRATE", "no", "may_migrate", False),
@@ -34,6 +47,12 @@ FIELDS: list[tuple[str, str, str, Any]] = [
 ]
 
 BAD = [
+    ("SOORMA_TRUSTED_PROXIES", "proxy.example"),
+    ("SOORMA_TRUSTED_PROXIES", "0.0.0.0/0"),
+    ("SOORMA_PUBLIC_HOSTS", "https://a.example"),
+    ("SOORMA_PUBLIC_HOSTS", "*"),
+    ("SOORMA_TLS_CERT", "only.pem"),
+    ("SOORMA_TLS_KEY", "only.key"),
     ("SOORMA_DATABASE", "postgresql://user:secret@host/soorma"),
     ("SOORMA_DATABASE", "sqlite:///soorma.db"),
     ("SOORMA_PORT_OFFSET", "many"),
@@ -114,15 +133,60 @@ def test_a_variable_that_is_off_is_named(variable: str, text: str) -> None:
     assert "secret" not in str(refused.value)
 
 
+OPEN_HOSTS = ["0.0.0.0", "::", "192.168.1.5", "2001:db8::1"]
+NAMES = ["example.org", "127.0.0.1.example.org", " ", "localhost.", "[::1]"]
+TLS = {"SOORMA_TLS_CERT": "server.pem", "SOORMA_TLS_KEY": "server.key"}
+PROXIES = {"SOORMA_TRUSTED_PROXIES": "10.0.0.0/8"}
+PUBLIC = {"SOORMA_PUBLIC_HOSTS": "soorma.example:443,soorma.internal"}
+
+
 @pytest.mark.behaviour("security.loopback-only")
+@pytest.mark.parametrize("host", OPEN_HOSTS + NAMES)
+def test_an_open_platform_listens_on_loopback_only(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="loopback only"):
+        Settings.from_env(
+            {"SOORMA_HOST": host, "SOORMA_ACCESS": "open", **TLS, **PROXIES, **PUBLIC}
+        )
+
+
+@pytest.mark.behaviour("security.off-loopback")
+@pytest.mark.parametrize("host", OPEN_HOSTS)
+def test_a_closed_platform_is_told_what_it_lacks_off_loopback(host: str) -> None:
+    there = {"SOORMA_HOST": host}
+    cases: list[tuple[dict[str, str], set[str]]] = [
+        ({}, {*TLS, *PROXIES, *PUBLIC}),
+        (TLS, {*PUBLIC}),
+        (PROXIES, {*PUBLIC}),
+        (PUBLIC, {*TLS, *PROXIES}),
+    ]
+    for given, missing in cases:
+        with pytest.raises(InvalidRequest, match=re.escape(repr(host))) as refused:
+            Settings.from_env({**there, **given})
+        assert set(re.findall("SOORMA_[A-Z_]+", str(refused.value))) == missing
+    for given in (TLS, PROXIES, {**TLS, **PROXIES}):
+        assert Settings.from_env({**there, **given, **PUBLIC}).host == host
+
+
+@pytest.mark.behaviour("security.off-loopback")
+@pytest.mark.parametrize("host", NAMES)
+def test_an_address_to_listen_on_is_no_name(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="SOORMA_HOST"):
+        Settings.from_env({"SOORMA_HOST": host, **TLS, **PUBLIC})
+
+
+@pytest.mark.behaviour("security.tls")
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", " "]
+    ("host", "given", "address"),
+    [
+        ("127.0.0.1", TLS, "https://127.0.0.1:8083"),
+        ("::1", {**TLS, **PUBLIC}, "https://[::1]:8083"),
+        ("0.0.0.0", {**TLS, **PUBLIC}, "https://soorma.example:8083"),
+        ("::", {**TLS, "SOORMA_PUBLIC_HOSTS": "[2001:db8::1]"}, "https://[2001:db8::1]:8083"),
+        ("0.0.0.0", {**PROXIES, **PUBLIC}, "http://0.0.0.0:8083"),
+    ],
 )
-def test_an_open_address_is_refused(host: str) -> None:
-    with pytest.raises(InvalidRequest, match="loopback"):
-        Settings(host=host)
-    with pytest.raises(InvalidRequest):
-        Settings.from_env({"SOORMA_HOST": host})
+def test_an_address_says_how_it_is_called(host: str, given: dict[str, str], address: str) -> None:
+    assert Settings.from_env({"SOORMA_HOST": host, **given}).address("memory") == address
 
 
 @pytest.mark.behaviour("settings.variables")

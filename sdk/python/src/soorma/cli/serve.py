@@ -23,10 +23,18 @@ names: all services. The embedded database has one process, so a part of them is
 Settings come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
 
 \b
+Environment, to listen on another address than loopback:
+  SOORMA_TLS_CERT         certificate, in PEM: serve https; with SOORMA_TLS_KEY
+  SOORMA_TLS_KEY          its private key; both are read again when they change
+  SOORMA_TRUSTED_PROXIES  or, without TLS, addresses or networks of its proxies
+  SOORMA_PUBLIC_HOSTS     in either case, the names by which it is called
+
+\b
 Examples:
   soorma serve
   soorma keys create ops --role operator --database /var/lib/soorma/soorma.db
   soorma serve --port-offset 100 --database /var/lib/soorma/soorma.db
+  soorma serve --host 0.0.0.0
 """
 
 
@@ -42,7 +50,9 @@ def serve(
     host: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Loopback address to listen on.", show_default="127.0.0.1"
+            metavar="ADDRESS",
+            help="Address to listen on; other than loopback it needs the settings above.",
+            show_default="127.0.0.1",
         ),
     ] = None,
     port_offset: Annotated[

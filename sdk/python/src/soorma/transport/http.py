@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import io
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -25,6 +26,9 @@ JSON = "application/json"
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0
 LARGE_BODY = 512 * 1024
+
+_OTHER_NAMES = (62, 64)
+"""Codes of OpenSSL: the certificate is for another name, or another address."""
 
 log = logging.getLogger("soorma.transport")
 _origins: set[str] = set()
@@ -229,6 +233,12 @@ class HttpTransport:
             await session.close()
 
     def _unreachable(self, service: Service, error: Exception) -> Unavailable:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Unavailable(
+                f"the {service} service at {self._shown[service]} is not trusted: "
+                f"{_about_certificate(error)}",
+                service=service,
+            )
         refused = getattr(error, "os_error", None)  # aiohttp wraps it in unhelpful words
         what = getattr(refused, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
@@ -261,6 +271,18 @@ class _HttpSocket:
 
 async def _closed(life: AsyncGenerator[None, None]) -> None:
     await life.aclose()
+
+
+def _about_certificate(error: ssl.SSLCertVerificationError) -> str:
+    """Returns what is wrong with the certificate of a platform, and what to do."""
+    cause = getattr(error, "certificate_error", error)  # aiohttp wraps it
+    what = getattr(cause, "verify_message", None) or str(cause)
+    if getattr(cause, "verify_code", None) in _OTHER_NAMES:
+        return f"{what.rstrip('.')}; call it by a name that its certificate is for"
+    return (
+        f"{what}. If its certificate is of a private CA, name a file with that in SSL_CERT_FILE, "
+        "which is read when the program starts"
+    )
 
 
 def _encoded(url: str) -> URL:

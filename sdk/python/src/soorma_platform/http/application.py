@@ -23,7 +23,7 @@ from soorma_common.errors import (
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER
 from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
 from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
-from soorma_platform.http.guard import refusal
+from soorma_platform.http.guard import Guard, OpenGuard
 from soorma_platform.http.requests import Request, check_once
 from soorma_platform.http.responses import Response, WholeResponse, problem, problem_document
 from soorma_platform.http.scrape import Scrape
@@ -137,6 +137,8 @@ class Application:
         self._record = health
         self.sockets = sockets or {}
         self.door: Door = door or OpenDoor()
+        self.guard: Guard = OpenGuard()
+        """the strictest, unless the platform sets another"""
         metrics = metrics or Metrics()
         self._scrape = Scrape(health, metrics)
         self._nowhere = metrics.route(name, "other", "other")
@@ -207,7 +209,7 @@ class Application:
 
     async def _respond(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
         meter = self._nowhere
-        if why := refusal(scope["headers"]):
+        if why := self.guard.refusal(scope):
             return problem(Forbidden(why)), meter
         try:
             request = Request(scope, receive)
@@ -260,9 +262,12 @@ class Application:
         return response
 
     async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        socket = self.sockets.get(scope["path"])
-        why = refusal(scope["headers"])
-        if not why and socket is not None:
+        socket, why = self.sockets.get(scope["path"]), ""
+        if refused := self.guard.refusal(scope):
+            await receive()
+            await _refuse_socket(Forbidden(refused), scope, receive, send)
+            return
+        if socket is not None:
             try:
                 check_once(scope["headers"])
                 headers = dict(scope["headers"])

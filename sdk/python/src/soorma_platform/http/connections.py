@@ -462,3 +462,5 @@ class _Room:
 _room = _Room()
 measure_room = _room.measure
 """Raises the limit of descriptors as far as the process may, and stores it."""
+has_room_for = _room.has_place_for
+"""Returns True if a connection may have a descriptor."""

@@ -83,6 +83,11 @@ class Request:
         self.principal: Principal = ANYBODY
 
     @property
+    def is_encrypted(self) -> bool:
+        """True if its client speaks TLS, with the platform or with a trusted proxy."""
+        return self._asgi.get("scheme") == "https"
+
+    @property
     def scope(self) -> Scope:
         """The scope, if its endpoint admits only principals that act for one user."""
         scope = self.principal.scope

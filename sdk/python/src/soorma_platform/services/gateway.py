@@ -162,20 +162,14 @@ class Gateway(http.Application):
         if self._people is None or self.door.is_open:
             raise InvalidRequest("this platform is open: it asks nobody for a key")
         credential = await self._people.keyring.credential(f"Bearer {body.key}")
-        return self._session(self._people.sessions.begin(credential))
+        return _session_state(request, self._people.sessions.begin(credential))
 
     async def end_session(self, request: Request) -> Response:
         """Ends the session of a browser."""
         token = token_in(request.headers.get(COOKIES))
         if self._people is not None and token is not None:
             self._people.sessions.end(token)
-        return self._session("")
-
-    def _session(self, token: str) -> Response:
-        response = http.json_response(SessionState(bool(token)))
-        is_secure = self._addresses[NAME].startswith("https:")
-        response.headers.append((b"set-cookie", set_cookie(token, secure=is_secure)))
-        return response
+        return _session_state(request, "")
 
     def describe(self) -> bytes:
         """Returns the OpenAPI document of all services, as JSON text."""
@@ -187,6 +181,13 @@ class Gateway(http.Application):
             for name, table in tables.items()
         }
         return openapi.document("Soorma", self.about, {NAME: self.endpoints, **led})
+
+
+def _session_state(request: Request, token: str) -> Response:
+    response = http.json_response(SessionState(bool(token)))
+    cookie = set_cookie(token, secure=request.is_encrypted)
+    response.headers.append((b"set-cookie", cookie))
+    return response
 
 
 def _row(name: str, address: str, status: str, about: str) -> str:

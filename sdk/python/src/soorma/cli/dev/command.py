@@ -10,7 +10,7 @@ import typer
 
 from soorma.cli.commands import command_group
 from soorma.cli.dev.services import MOST_OFFSET
-from soorma.cli.exits import Exit
+from soorma.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from soorma.cli.dev.folder import Folder
@@ -130,9 +130,24 @@ def dev(
 
 def _options(folder: Folder, offset: int, *, build: bool, seconds: float, secure: bool) -> Options:
     from soorma.cli.dev.platform import Options  # noqa: PLC0415
+    from soorma_platform.listening import CERT_SETTING, KEY_SETTING, is_loopback  # noqa: PLC0415
 
+    for name in (CERT_SETTING, KEY_SETTING):
+        if os.environ.get(name):
+            raise CommandError(
+                Exit.USAGE,
+                f"{name} is for soorma serve: soorma dev serves this machine, by plain HTTP; unset "
+                "it",
+            )
+    host = os.environ.get("SOORMA_HOST") or "127.0.0.1"
+    if secure and not is_loopback(host):
+        raise CommandError(
+            Exit.USAGE,
+            f"SOORMA_HOST={host} is for soorma serve: soorma dev listens on loopback only; unset "
+            "it",
+        )
     return Options(
-        host=os.environ.get("SOORMA_HOST") or "127.0.0.1",
+        host=host,
         offset=offset,
         database=folder.database_for(os.environ),
         build=build,

@@ -134,7 +134,7 @@ def _address(written: str) -> IPv4Address | IPv6Address:
 
 def _collide(theirs: IPv4Address | IPv6Address, ours: IPv4Address | IPv6Address) -> bool:
     mapped = theirs.ipv4_mapped if isinstance(theirs, IPv6Address) else None
-    return theirs.is_unspecified or ours in (theirs, mapped)
+    return theirs.is_unspecified or ours.is_unspecified or ours in (theirs, mapped)
 
 
 def _pids() -> Iterator[int]:
