@@ -18,7 +18,7 @@ import uvloop
 from measuring import FULL_COMMIT, READ, Figure, ms, percentile, ratio_of, rounds, say, times
 from stage import Stage, clean_environment
 
-from soorma import PlatformContext, WorkflowState
+from soorma import ClientConfig, PlatformContext, WorkflowState
 
 try:
     from soorma.transport.http import HttpTransport
@@ -140,12 +140,13 @@ async def _bare_sets(stage: Stage, bare: BareClient, count: int) -> dict[str, li
 class AgentProcess:
     """`event_agent.py`, which reports when it has handled all events of a series."""
 
-    def __init__(self, stage: Stage) -> None:
-        config = stage.config
+    def __init__(self, config: ClientConfig) -> None:
+        key = {"SOORMA_API_KEY": config.api_key} if isinstance(config.api_key, str) else {}
         env = clean_environment(
             SOORMA_MEMORY_URL=config.memory_url,
             SOORMA_EVENT_SERVICE_URL=config.events_url,
             SOORMA_REGISTRY_URL=config.registry_url,
+            **key,
         )
         script = Path(__file__).with_name("event_agent.py")
         self._process = subprocess.Popen(
@@ -222,16 +223,16 @@ def events(stage: Stage) -> None:
 async def _events(stage: Stage) -> list[dict[str, float]]:
     bare, sizes = BareClient(stage), stage.sizes
     found: list[dict[str, float]] = []
-    with AgentProcess(stage) as agent:
+    with AgentProcess(stage.config) as agent:
         async with PlatformContext.on(stage.config, "bench") as context:
             await agent.told()
             for turn in rounds(sizes.rounds, 60):
-                turns = await _series(
+                turns = await series_of(
                     agent, f"turns-{turn}", sizes.paced_events, _in_turn(context, agent)
                 )
-                paced = await _series(agent, f"paced-{turn}", sizes.paced_events, _paced(context))
-                single = await _series(agent, f"single-{turn}", sizes.events, _single(context))
-                batch = await _series(agent, f"batch-{turn}", sizes.events, _batches(context))
+                paced = await series_of(agent, f"paced-{turn}", sizes.paced_events, _paced(context))
+                single = await series_of(agent, f"single-{turn}", sizes.events, singly(context))
+                batch = await series_of(agent, f"batch-{turn}", sizes.events, _batches(context))
                 series = (turns, paced, single, batch)
                 found.append(
                     {
@@ -260,7 +261,8 @@ async def _events(stage: Stage) -> list[dict[str, float]]:
 Publish = Callable[[str, int], Awaitable[None]]
 
 
-async def _series(agent: AgentProcess, name: str, count: int, publish: Publish) -> dict[str, Any]:
+async def series_of(agent: AgentProcess, name: str, count: int, publish: Publish) -> dict[str, Any]:
+    """Publishes a series of events; returns what the agent says of them, and how long it took."""
     started = time.perf_counter()
     await publish(name, count)
     told = await agent.told()
@@ -289,7 +291,9 @@ def _paced(context: PlatformContext) -> Publish:
     return publish
 
 
-def _single(context: PlatformContext) -> Publish:
+def singly(context: PlatformContext) -> Publish:
+    """Publishes events one by one, some of them in flight at a time."""
+
     async def publish(series: str, count: int) -> None:
         await in_flight(
             count, IN_FLIGHT, lambda n: context.bus.publish(EVENT, TOPIC, _data(series, n, count))

@@ -356,7 +356,10 @@ class BusClient:
         event.source = event.source or self._source
         self._inherit(event)
         scope = self._config.scope(event.tenant_id, event.user_id)
-        event.tenant_id, event.user_id = scope.tenant_id, scope.user_id
+        unnamed = self._config.unnamed or _NOBODY
+        # Where a key decides, an event names nobody that its author has not named.
+        event.tenant_id = None if scope.tenant_id == unnamed.tenant_id else scope.tenant_id
+        event.user_id = None if scope.user_id == unnamed.user_id else scope.user_id
         event.correlation_id = event.correlation_id or identity
         event.trace_id = event.trace_id or trace_of(identity)
         return check_envelope(event)
@@ -404,6 +407,8 @@ def _in_utc(at: datetime) -> str:
         return at.isoformat()
 
 
+_NOBODY = Scope("", "")
+"""Names that nobody has."""
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}
 
 

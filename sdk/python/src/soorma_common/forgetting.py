@@ -49,9 +49,18 @@ class Receipt(msgspec.Struct, omit_defaults=True, kw_only=True):
     erased_by: datetime | None = None
 
 
+def described(body: ForgetBody) -> str:
+    """Returns in a line what is to be forgotten, for the audit, as `knowledge by source`.
+
+    It has no values: the name of a source or a session is a part of what is to be forgotten.
+    """
+    what = "memories" if body.kind == "all" else body.kind
+    return f"all {what}" if body.everything else f"{what} by {', '.join(_given(body))}"
+
+
 def check_forget(body: ForgetBody) -> None:
     """Raises InvalidRequest unless it says what is to be forgotten."""
-    given = [name for name in (*_NAMES, "before") if getattr(body, name) is not None]
+    given = _given(body)
     if not given and not body.everything:
         raise InvalidRequest(
             f"say what is to be forgotten: {', '.join(_NAMES)} or before; or everything=true for "
@@ -64,3 +73,7 @@ def check_forget(body: ForgetBody) -> None:
             check_name(name, value)
     if body.before is not None:
         check_moment("before", body.before)
+
+
+def _given(body: ForgetBody) -> list[str]:
+    return [name for name in (*_NAMES, "before") if getattr(body, name) is not None]

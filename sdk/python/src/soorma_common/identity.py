@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -23,7 +23,7 @@ SCOPES: Final[Mapping[str, str]] = MappingProxyType(
         "events:manage": "replay dead letters, end subscriptions",
         "registry:read": "look at agents and event types",
         "registry:write": "define event types",
-        "identity:read": "look at keys",
+        "identity:read": "look at keys, and at the audit of who has done what",
         "identity:manage": "create, rotate and revoke keys",
         "platform:read": "read metrics, and the health of each part",
         "deliveries:take": "be an agent: take deliveries, and act for the user of each while it "
@@ -63,6 +63,22 @@ LONGEST_OVERLAP = 30 * 86_400.0
 MOST_KEYS = 1_000
 """Keys that a tenant may have at a time, and as many for all tenants."""
 
+AuditAction: TypeAlias = Literal[
+    "key.created",
+    "key.rotated",
+    "key.revoked",
+    "block.created",
+    "block.lifted",
+    "deadletter.replayed",
+    "plan.deleted",
+    "memories.forgotten",
+    "quarantine.begun",
+    "quarantine.ended",
+    "subscription.ended",
+]
+AUDIT_ACTIONS: Final[tuple[AuditAction, ...]] = get_args(AuditAction)
+"""What the audit has rows of."""
+
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -94,9 +110,9 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     scopes: list[str] = []
     tenant_id: Name | None = None
     user_id: Name | None = None
-    agents: list[str] = []
-    subscribe: list[str] = []
-    publish: list[str] = []
+    agents: list[Name] = []
+    subscribe: list[Name] = []
+    publish: list[Name] = []
     expires_in: Seconds | None = None
 
 
@@ -166,6 +182,33 @@ class Whoami(msgspec.Struct, omit_defaults=True, kw_only=True):
     is_open: bool = False
 
 
+class AuditEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An action that people may have to account for: who did it, when, and to which thing.
+
+    `by` is the id of the key, `by_name` its name, or those of a token's user; there is none on an
+    open platform, and for keys that were made beside the store. Without `tenant_id` it concerns all
+    tenants, without `user_id` no single user. `subject` is an id or a name, `detail` has numbers
+    and further names; neither holds content or a secret.
+    """
+
+    id: int
+    at: datetime
+    action: AuditAction
+    tenant_id: str | None = None
+    user_id: str | None = None
+    by: str | None = None
+    by_name: str | None = None
+    subject: str | None = None
+    detail: dict[str, str | int] = {}
+
+
+class AuditPage(msgspec.Struct):
+    """Rows of the audit, the last first; there are older ones before `next`."""
+
+    entries: list[AuditEntry]
+    next: int | None = None
+
+
 def check_new_key(body: NewKey) -> None:
     """Raises InvalidRequest, which names the field, if a key cannot be as it is described."""
     check_name("name", body.name)
@@ -232,8 +275,8 @@ def event_grants(what: str, texts: Iterable[str]) -> tuple[EventGrant, ...]:
 
 def _event_grant(what: str, text: str) -> EventGrant:
     # From the right: a type may hold any character, a topic is one of a few words.
-    event_type, at, topic = text.rpartition("@")
-    if not at:
+    event_type, _, topic = text.rpartition("@")
+    if not event_type:
         event_type, topic = text, ANY
     check_name(what, event_type)
     return EventGrant(event_type, topic if topic == ANY else check_topic(topic))

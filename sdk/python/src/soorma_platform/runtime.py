@@ -45,6 +45,7 @@ from soorma_platform.identity.sessions import BrowserSessions
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.sampler import LoopSampler
+from soorma_platform.services.audit_log import audit_log_endpoints
 from soorma_platform.services.blocks import block_endpoints
 from soorma_platform.services.directory import Directory
 from soorma_platform.services.events import event_service
@@ -172,7 +173,10 @@ class Platform:
                 health,
                 metrics,
                 door,
-                block_endpoints(store, store.keys.blocks, self.tokens),
+                [
+                    *block_endpoints(store, store.keys.blocks, self.tokens),
+                    *audit_log_endpoints(store.audit_log),
+                ],
             ),
         }
         addresses = {name: settings.address(name) for name in settings.ports}

@@ -75,7 +75,7 @@ class KeysSuite:
     ) -> None:
         old = await create(record)
         new = await record.store.transact(
-            RotateKey("acme", "one", new_id="two", digest=b"t" * 32, by="ops", overlap=HOUR)
+            RotateKey("acme", "one", new_id="two", digest=b"t" * 32, overlap=HOUR)
         )
         assert (new.family, new.grants, new.name) == (old.family, old.grants, old.name)
         assert await valid(record, "one")
@@ -85,14 +85,14 @@ class KeysSuite:
         assert await valid(record, "two")
         with pytest.raises(Conflict, match="not valid any more"):
             await record.store.transact(
-                RotateKey("acme", "one", new_id="three", digest=b"t" * 32, by=None, overlap=0)
+                RotateKey("acme", "one", new_id="three", digest=b"t" * 32, overlap=0)
             )
 
     @pytest.mark.behaviour("identity.rotation")
     async def test_a_rotation_does_not_prolong_it(self, record: Record) -> None:
         await record.store.transact(CreateKey(row(), HOUR))
         new = await record.store.transact(
-            RotateKey("acme", "one", new_id="two", digest=b"t" * 32, by=None, overlap=9 * HOUR)
+            RotateKey("acme", "one", new_id="two", digest=b"t" * 32, overlap=9 * HOUR)
         )
         found = await record.store.keys.find("acme", "one")
         assert found is not None
@@ -114,7 +114,7 @@ class KeysSuite:
             await record.store.transact(RevokeKey("umbrella", "one"))
         with pytest.raises(NotFound):
             await record.store.transact(
-                RotateKey("umbrella", "one", new_id="two", digest=b"t" * 32, by=None, overlap=0)
+                RotateKey("umbrella", "one", new_id="two", digest=b"t" * 32, overlap=0)
             )
         assert await valid(record, "one")
         assert await record.store.keys.list("umbrella", 0, 10) == []

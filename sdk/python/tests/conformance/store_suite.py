@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from aside_suite import AsideSuite
+from audit_log_suite import AuditLogSuite
 from blocks_suite import BlocksSuite
 from claims_suite import ClaimsSuite
 from clocks_suite import ClocksSuite
@@ -114,6 +115,7 @@ class StoreSuite(
     JoiningSuite,
     KeysSuite,
     BlocksSuite,
+    AuditLogSuite,
     EndingsSuite,
     Opened,
 ):

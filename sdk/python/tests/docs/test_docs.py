@@ -33,6 +33,7 @@ from soorma import (
     WorkflowState,
 )
 from soorma.context import caller_for
+from soorma_platform.identity.oidc import ClaimTable, OidcSettings
 from soorma_platform.settings import Settings
 
 TESTS = ROOT / "sdk" / "python" / "tests"
@@ -603,6 +604,12 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_API_KEY": "none",
         "SOORMA_API_KEY_FILE": "none",
         "SOORMA_ACCESS": platform.access,
+        **{f"SOORMA_OIDC_{name}": "none" for name in ("ISSUER", "AUDIENCE", "JWKS_URL")},
+        "SOORMA_OIDC_ALGORITHMS": ",".join(OidcSettings("https://a.example", "a").algorithms),
+        **{
+            f"SOORMA_OIDC_CLAIM_{name.upper()}": getattr(ClaimTable(), name)
+            for name in ClaimTable.__struct_fields__
+        },
         "SOORMA_BOOTSTRAP_KEYS_FILE": "none",
         "SOORMA_TENANT_ID": "none",
         "SOORMA_USER_ID": "none",

@@ -25,7 +25,7 @@ from running import platform_in
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
-SERVICES = ("gateway", "registry", "events", "memory")
+SERVICES = ("gateway", "registry", "events", "memory", "identity")
 LINKED = at_depth(("memory",), SERVICES)
 SAMPLE = 2
 """The number of operations of a document that a sample tries."""

@@ -39,6 +39,7 @@ identity GET /metrics: operator
 identity GET /openapi.json: agent delivery operator tenant user
 identity DELETE /v1/identity/blocks/{block_id}: operator tenant
 identity DELETE /v1/identity/keys/{key_id}: operator tenant
+identity GET /v1/identity/audit: operator tenant
 identity GET /v1/identity/blocks/{block_id}: operator tenant
 identity GET /v1/identity/blocks: operator tenant
 identity POST /v1/identity/blocks: operator tenant

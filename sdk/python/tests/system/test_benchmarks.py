@@ -24,6 +24,9 @@ import compare  # noqa: E402 - of the benchmarks, which are not installed
 FIGURES = [
     "server CPU per request: GET of a key, 32 connections",
     "server CPU per request: durable PUT of a key, 32 connections",
+    "server CPU of a GET with a key, 32 connections",
+    "server CPU of a PUT with a key, 32 connections",
+    "server CPU of an event through an agent with a key",
     "SDK `get`, one at a time, p50",
     "SDK `set`, one at a time, p50",
     "publish → handler, each when the one before was handled, p50",

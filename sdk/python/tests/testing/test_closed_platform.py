@@ -65,6 +65,22 @@ async def test_a_key_says_for_whom_it_is(platform: LocalPlatform) -> None:
         await own.memory.list_quarantines(all_users=True)
 
 
+@pytest.mark.behaviour("identity.scope")
+async def test_an_event_that_names_nobody_is_of_its_keys_user(platform: LocalPlatform) -> None:
+    own = platform.context_of(await platform.key("app", **OWN))
+    await own.bus.publish("order.paid", topic="business-facts", data={})
+    everybody = platform.context_of(await platform.key("app", tenant_id="acme"))
+    with pytest.raises(InvalidRequest, match="say whose event it is"):
+        await everybody.bus.publish("order.paid", topic="business-facts", data={})
+    named = {"user_id": "bob"}
+    await everybody.bus.publish("order.paid", topic="business-facts", data={}, **named)
+    published = platform.published("order.paid")
+    assert [(event.tenant_id, event.user_id) for event in published] == [
+        ("acme", "alice"),
+        ("acme", "bob"),
+    ]
+
+
 @pytest.mark.behaviour("identity.roles")
 async def test_a_viewer_changes_nothing(platform: LocalPlatform) -> None:
     await set_one(platform.context_of(await platform.key("app", **OWN)))
@@ -211,6 +227,24 @@ async def test_streams_of_a_revoked_key_end(platform: LocalPlatform) -> None:
         await platform.revoke(key)
         with pytest.raises(Unauthorized):
             await asyncio.wait_for(following, 10)
+
+
+@pytest.mark.behaviour("identity.revoked")
+async def test_what_waits_for_long_with_a_revoked_key_ends(platform: LocalPlatform) -> None:
+    key = await platform.key("app", **OWN)
+    context = platform.context_of(key)
+    asking = asyncio.ensure_future(
+        context.bus.request(
+            "order.ask", topic="action-requests", data={}, response_event="told", timeout=60
+        )
+    )
+    for _ in range(1_000):
+        if platform.published("order.ask"):
+            break
+        await asyncio.sleep(0.01)
+    await platform.revoke(key)
+    with pytest.raises(Unauthorized):
+        await asyncio.wait_for(asking, 10)
 
 
 @pytest.mark.behaviour("identity.key-function")

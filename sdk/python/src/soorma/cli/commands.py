@@ -60,6 +60,10 @@ HOMES = {
         "soorma.cli.identity.whoami",
         "Show who the platform takes you for: the key, tenant, user and scopes of SOORMA_API_KEY.",
     ),
+    "audit": Home(
+        "soorma.cli.identity.audit",
+        "List who has done what: keys, dead letters, plans deleted, memories forgotten.",
+    ),
     "backup": Home(
         "soorma.cli.store.backup", "Copy the record into one file, while the platform runs or not."
     ),

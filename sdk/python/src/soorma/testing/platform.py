@@ -157,6 +157,9 @@ class LocalPlatform:
             tenant_id=tenant_id or self._config.tenant_id,
             user_id=user_id or self._config.user_id,
         )
+        if api_key is None:  # its own key is for these
+            named = config.scope(None, None)
+            config = replace(config, tenant_id=named.tenant_id, user_id=named.user_id)
         unnamed = config.unnamed if api_key else None
         caller = self._caller(self._transport(), config.api_key, unnamed)
         return PlatformContext.on(config, "soorma-testing", caller)

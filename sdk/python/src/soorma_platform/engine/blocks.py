@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from soorma_common.blocks import MOST_BLOCKS
 from soorma_common.errors import LimitExceeded, NotFound, Unauthorized
+from soorma_common.identity import AuditAction
 from soorma_common.names import All, Owner
 from soorma_platform.engine.commands import Decision, Need, Snapshot
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author, audit_row
 from soorma_platform.engine.rows.blocks import (
     BlockFound,
     BlockNeed,
@@ -37,9 +39,12 @@ class BlockTokens:
 
     scope: Owner = All.TENANTS
 
-    def __init__(self, row: BlockRow, life: int | None = None) -> None:
+    def __init__(
+        self, row: BlockRow, life: int | None = None, *, author: Author = NOBODY_KNOWN
+    ) -> None:
         self._row = row
         self._life = life
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [BlockNeed(self._row.id, self._row.tenant_id)]
@@ -54,7 +59,8 @@ class BlockTokens:
                 actual=there.count + 1,
             )
         until = None if self._life is None else found.now + self._life
-        return _changed(replace(self._row, created_at=found.now, expires_at=until))
+        made = replace(self._row, created_at=found.now, expires_at=until)
+        return _changed("block.created", made, self._author, found.now)
 
 
 class LiftBlock:
@@ -65,9 +71,10 @@ class LiftBlock:
 
     scope: Owner = All.TENANTS
 
-    def __init__(self, owner: Owner, block_id: str) -> None:
+    def __init__(self, owner: Owner, block_id: str, *, author: Author = NOBODY_KNOWN) -> None:
         self._owner = owner
         self._id = block_id
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [BlockNeed(self._id)]
@@ -78,7 +85,8 @@ class LiftBlock:
             raise NotFound(f"there is no block {self._id!r}")
         if row.lifted_at is not None:
             return Decision(row)
-        return _changed(replace(row, lifted_at=found.now))
+        lifted = replace(row, lifted_at=found.now)
+        return _changed("block.lifted", lifted, self._author, found.now)
 
 
 def check_token(found: Snapshot) -> None:
@@ -92,5 +100,7 @@ def check_token(found: Snapshot) -> None:
         raise Unauthorized("the token was blocked, or has expired; nothing was changed")
 
 
-def _changed(row: BlockRow) -> Decision[BlockRow]:
-    return Decision(row, [ChangedBlock(row)])
+def _changed(action: AuditAction, row: BlockRow, author: Author, now: int) -> Decision[BlockRow]:
+    whose = row.tenant_id or All.TENANTS
+    noted = audit_row(action, whose, author, now, row.id, user=row.subject, token=row.jti)
+    return Decision(row, [ChangedBlock(row), noted])

@@ -26,6 +26,7 @@ from soorma_common.operations import (
 )
 from soorma_common.semantic import MemoryDone
 from soorma_platform.engine import endings, life, memories, sagas
+from soorma_platform.engine.accounting import removals
 from soorma_platform.engine.blocks import check_token
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
@@ -35,6 +36,7 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
 from soorma_platform.engine.reentrancy import MOST_LINKS, check_answerable
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.blocks import TokenNeed
 from soorma_platform.engine.rows.deliveries import (
     DeliveryNeed,
@@ -81,7 +83,9 @@ class ApplyCommit:
     for `keep_response` ms. `cause` is its author and event, as the platform knows them. `under` is
     the fence of the delivery in whose handler it is made, and which it does not settle. With
     `awaited` it publishes a request whose sender waits for the response. `shown` is the key or
-    token by which it was requested: if that is not valid any more, nothing is changed.
+    token by which it was requested: if that is not valid any more, nothing is changed. With an
+    `author`, who asks for it outside of handlers, the audit has rows of the plans that it deletes
+    and of what it forgets.
     """
 
     def __init__(
@@ -97,10 +101,12 @@ class ApplyCommit:
         cause: Cause = NOBODY,
         under: str | None = None,
         shown: CredentialNeed | TokenNeed | None = None,
+        author: Author | None = None,
     ) -> None:
         self.scope = scope
         self.commit = commit
         self._shown = shown
+        self._author = author
         self.cause = cause
         self._fingerprint = fingerprint
         self._idempotency_key = idempotency_key
@@ -273,6 +279,8 @@ class ApplyCommit:
             timer.event.id or "" for timer in commit.timers
         ]
         committed = Committed(plans, ids, found.now, cancelled, remembered or msgspec.UNSET)
+        if self._author is not None:
+            writes += removals(commit, committed, self.scope, self._author)
         if key is not None:
             expires_at = found.uptime + self._keep_response
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))

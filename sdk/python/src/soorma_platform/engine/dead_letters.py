@@ -6,6 +6,7 @@ from soorma_common.errors import Conflict
 from soorma_common.names import All, Owner
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.life import check_replay
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author, audit_row
 from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterReplayed
 from soorma_platform.engine.rows.idempotency import KeyNeed, KeySeen, SeenKey
 
@@ -20,9 +21,17 @@ class ReplayDeadLetter:
     replayed once, and the outcome is True again.
     """
 
-    def __init__(self, owner: Owner, number: int, key: str | None = None) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        number: int,
+        key: str | None = None,
+        *,
+        author: Author = NOBODY_KNOWN,
+    ) -> None:
         self.scope = owner
         self._number = number
+        self._author = author
         tenant_id = "" if owner is All.TENANTS else owner
         self._key = None if key is None else f"replay:{tenant_id}:{number}:{key}"
 
@@ -44,7 +53,13 @@ class ReplayDeadLetter:
                 f"{of.letter.type!r} "
                 "any more; start an agent that handles it, then replay it"
             )
-        writes = [LetterReplayed(of.letter, of.subscription_id, found.uptime)]
+        writes = [
+            LetterReplayed(of.letter, of.subscription_id, found.uptime),
+            audit_row(
+                "deadletter.replayed", of.letter.scope, self._author, found.now,
+                f"{self._number}", type=of.letter.type,
+            ),
+        ]  # fmt: skip
         if self._key is None:
             return Decision(True, writes)
         return Decision(True, [SeenKey(self._key, found.uptime + KEEP_REPLAYS), *writes])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from soorma_common.errors import Conflict, LimitExceeded, NotFound, Unauthorized
-from soorma_common.identity import MOST_KEYS
-from soorma_common.names import All, Owner
+from soorma_common.identity import MOST_KEYS, AuditAction
+from soorma_common.names import All, Owner, Scope
 from soorma_platform.engine.commands import Decision, Need, Snapshot
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author, audit_row
 from soorma_platform.engine.rows.keys import (
     ApiKeyFound,
     ApiKeyNeed,
@@ -27,9 +28,12 @@ class CreateKey:
 
     scope: Owner = All.TENANTS
 
-    def __init__(self, row: KeyRow, life: int | None = None) -> None:
+    def __init__(
+        self, row: KeyRow, life: int | None = None, *, author: Author = NOBODY_KNOWN
+    ) -> None:
         self._row = row
         self._life = life
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [ApiKeyNeed(self._row.id, self._row.tenant_id)]
@@ -41,7 +45,8 @@ class CreateKey:
                 raise Conflict(f"the key {row.id} exists, with another secret")
             return Decision(there.row)
         _check_room(there.count)
-        return _changed(_created(row, found.now, self._life))
+        made = _created(row, found.now, self._life)
+        return _changed("key.created", made, self._author, found.now)
 
 
 class RotateKey:
@@ -54,13 +59,20 @@ class RotateKey:
     scope: Owner = All.TENANTS
 
     def __init__(
-        self, owner: Owner, key_id: str, *, new_id: str, digest: bytes, by: str | None, overlap: int
+        self,
+        owner: Owner,
+        key_id: str,
+        *,
+        new_id: str,
+        digest: bytes,
+        overlap: int,
+        author: Author = NOBODY_KNOWN,
     ) -> None:
         self._owner = owner
         self._id = key_id
         self._new_id, self._digest = new_id, digest
-        self._by = by
         self._overlap = overlap
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [ApiKeyNeed(self._id)]
@@ -70,12 +82,16 @@ class RotateKey:
         if not old.is_valid(found.now):
             raise Conflict(f"the key {self._id} is not valid any more: create a new one")
         new = replace(
-            old, id=self._new_id, digest=self._digest, created_at=found.now, created_by=self._by,
-            used_at=None,
+            old, id=self._new_id, digest=self._digest, created_at=found.now,
+            created_by=self._author.by_id, used_at=None,
         )  # fmt: skip
         until = found.now + self._overlap
         ending = until if old.expires_at is None else min(until, old.expires_at)
-        return Decision(new, [ChangedKey(new), ChangedKey(replace(old, expires_at=ending))])
+        noted = audit_row(
+            "key.rotated", _whose(old), self._author, found.now, old.id,
+            name=old.name, successor=new.id,
+        )  # fmt: skip
+        return Decision(new, [ChangedKey(new), ChangedKey(replace(old, expires_at=ending)), noted])
 
 
 class RevokeKey:
@@ -86,18 +102,20 @@ class RevokeKey:
 
     scope: Owner = All.TENANTS
 
-    def __init__(self, owner: Owner, key_id: str) -> None:
+    def __init__(self, owner: Owner, key_id: str, *, author: Author = NOBODY_KNOWN) -> None:
         self._owner = owner
         self._id = key_id
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [ApiKeyNeed(self._id)]
 
     def decide(self, found: Snapshot) -> Decision[KeyRow]:
         row = _of_owner(found, self._owner, self._id)
-        return Decision(row) if row.revoked_at is not None else _changed(
-            replace(row, revoked_at=found.now)
-        )  # fmt: skip
+        if row.revoked_at is not None:
+            return Decision(row)
+        revoked = replace(row, revoked_at=found.now)
+        return _changed("key.revoked", revoked, self._author, found.now)
 
 
 def check_credential(found: Snapshot) -> None:
@@ -131,5 +149,12 @@ def _of_owner(found: Snapshot, owner: Owner, key_id: str) -> KeyRow:
     return row
 
 
-def _changed(row: KeyRow) -> Decision[KeyRow]:
-    return Decision(row, [ChangedKey(row)])
+def _changed(action: AuditAction, row: KeyRow, author: Author, now: int) -> Decision[KeyRow]:
+    noted = audit_row(action, _whose(row), author, now, row.id, name=row.name, role=row.role)
+    return Decision(row, [ChangedKey(row), noted])
+
+
+def _whose(row: KeyRow) -> Scope | Owner:
+    if row.user_id is not None:
+        return Scope(row.tenant_id, row.user_id)
+    return row.tenant_id or All.TENANTS

@@ -19,6 +19,7 @@ from soorma_common.names import Owner, Scope
 from soorma_common.quarantine import MOST_QUARANTINES, agent_origin, named_in, source_origin
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author, audit_row
 from soorma_platform.engine.rows.interactions import InteractionRow
 from soorma_platform.engine.rows.passages import NewPart, PassageRow
 from soorma_platform.engine.rows.quarantines import (
@@ -37,10 +38,18 @@ MOST_ORIGINS = 1_000
 class BeginQuarantine:
     """Puts an origin into quarantine; one that is there already stays as it is."""
 
-    def __init__(self, whose: Scope | Owner, origin: str, reason: str | None) -> None:
+    def __init__(
+        self,
+        whose: Scope | Owner,
+        origin: str,
+        reason: str | None,
+        *,
+        author: Author = NOBODY_KNOWN,
+    ) -> None:
         self.scope = whose
         self._origin = origin
         self._reason = reason
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [QuarantineNeed(self._origin)]
@@ -59,15 +68,17 @@ class BeginQuarantine:
             )
         user_id = self.scope.user_id if isinstance(self.scope, Scope) else EVERYBODY
         row = QuarantineRow(self._origin, found.now, user_id, self._reason)
-        return Decision(row, [row])
+        noted = audit_row("quarantine.begun", self.scope, self._author, found.now, self._origin)
+        return Decision(row, [row, noted])
 
 
 class EndQuarantine:
     """Ends the quarantine of an origin; raises NotFound if it is in none."""
 
-    def __init__(self, whose: Scope | Owner, origin: str) -> None:
+    def __init__(self, whose: Scope | Owner, origin: str, *, author: Author = NOBODY_KNOWN) -> None:
         self.scope = whose
         self._origin = origin
+        self._author = author
 
     def needs(self) -> list[Need]:
         return [QuarantineNeed(self._origin)]
@@ -77,7 +88,8 @@ class EndQuarantine:
         if row is None:
             whose = "this user" if isinstance(self.scope, Scope) else "this tenant as a whole"
             raise NotFound(f"{told(self._origin)} is in no quarantine of {whose}")
-        return Decision(row, [ReleasedQuarantine(row)])
+        noted = audit_row("quarantine.ended", self.scope, self._author, found.now, self._origin)
+        return Decision(row, [ReleasedQuarantine(row), noted])
 
 
 class HasOrigins(Protocol):

@@ -21,6 +21,10 @@ STEP_BYTES = 2 * 1024 * 1024
 """Bytes of text that one step may touch."""
 
 
+KEPT_AUDIT = 400 * 86_400_000
+"""Milliseconds for which the audit is kept: a year, and time to look at it afterwards."""
+
+
 class Retention(msgspec.Struct, frozen=True):
     """Seconds for which data is kept: of uptime; of memories by the wall clock, None: for ever."""
 

@@ -29,10 +29,14 @@ class Admissions(Generic[T]):
         there.add(task)
 
     def end(self, is_valid: Callable[[T], bool]) -> None:
-        """Cancels the tasks of each credential that is not valid any more."""
+        """Cancels the tasks of each credential that is not valid any more.
+
+        Each only once: it may take a while to end in order, and must not be cancelled meanwhile.
+        """
         for credential, tasks in list(self._tasks.items()):
             if not is_valid(credential):
+                del self._tasks[credential]
                 for task in list(tasks):
                     task.cancel(NOT_VALID)
-            if not tasks:
+            elif not tasks:
                 del self._tasks[credential]

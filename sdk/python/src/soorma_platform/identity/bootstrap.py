@@ -11,6 +11,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest
 from soorma_common.identity import NewKey, check_new_key
 from soorma_platform.engine.keys import CreateKey
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.identity.credentials import FreshKey, digest_of, split
 from soorma_platform.identity.keys import new_row
 from soorma_platform.stores.ports.store import Commits
@@ -80,4 +81,5 @@ async def ensure_keys(store: Commits, path: Path) -> None:
         key_id, secret = parts
         fresh = FreshKey(key_id, key.credential, digest_of(secret))
         life = None if key.expires_in is None else round(key.expires_in * 1000)
-        await store.transact(CreateKey(new_row(key, fresh, BOOTSTRAP), life))
+        row = new_row(key, fresh, BOOTSTRAP)
+        await store.transact(CreateKey(row, life, author=Author(by_name=BOOTSTRAP)))

@@ -17,6 +17,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import All, Owner, Scope, check_name
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author
 from soorma_platform.identity.credentials import Credential
 from soorma_platform.percent import BLANKS, decoded
 
@@ -62,6 +63,12 @@ class Principal(msgspec.Struct, frozen=True):
     """of the delivery whose handler makes the request"""
     credential: Credential | None = None
     """None if the platform is open, and believes what it is told"""
+
+    @property
+    def author(self) -> Author:
+        """Who it is, for the audit."""
+        credential = self.credential
+        return NOBODY_KNOWN if credential is None else Author(credential.id, credential.name)
 
     def owner_among(self, what: str, requested: str | None) -> Owner:
         """Returns the owner whose data is meant: the `requested` tenant, else its own.

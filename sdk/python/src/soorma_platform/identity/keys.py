@@ -6,18 +6,21 @@ from soorma_common.identity import CreatedKey, KeyInfo, NewKey, scopes_of
 from soorma_common.names import All
 from soorma_common.times import time_of
 from soorma_platform.engine.keys import CreateKey, RevokeKey, RotateKey
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.keys import Grants, KeyRow
 from soorma_platform.identity.credentials import FreshKey, fresh_key
 from soorma_platform.stores.ports import Store
 
 PAGE = 1_000
+BESIDE = Author(by_name="command line")
+"""Whoever works on the record itself, while no platform runs on it."""
 
 
 async def created_in(store: Store, body: NewKey, by: str | None = None) -> CreatedKey:
     """Creates a key as it was described and checked."""
     fresh = fresh_key()
     life = None if body.expires_in is None else round(body.expires_in * 1000)
-    row = await store.transact(CreateKey(new_row(body, fresh, by), life))
+    row = await store.transact(CreateKey(new_row(body, fresh, by), life, author=BESIDE))
     return CreatedKey(key=key_info(row), credential=fresh.credential)
 
 
@@ -30,8 +33,8 @@ async def rotated_in(store: Store, key_id: str, overlap: float) -> CreatedKey:
             key_id,
             new_id=fresh.id,
             digest=fresh.digest,
-            by=None,
             overlap=round(overlap * 1000),
+            author=BESIDE,
         )
     )
     return CreatedKey(key=key_info(row), credential=fresh.credential)
@@ -39,7 +42,7 @@ async def rotated_in(store: Store, key_id: str, overlap: float) -> CreatedKey:
 
 async def revoked_in(store: Store, key_id: str) -> KeyInfo:
     """Revokes a key."""
-    return key_info(await store.transact(RevokeKey(All.TENANTS, key_id)))
+    return key_info(await store.transact(RevokeKey(All.TENANTS, key_id, author=BESIDE)))
 
 
 async def keys_in(store: Store) -> list[KeyInfo]:

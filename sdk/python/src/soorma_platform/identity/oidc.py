@@ -81,13 +81,13 @@ class OidcSettings(msgspec.Struct, frozen=True):
             for name in ("issuer", "audience", "jwks_url", "algorithms")
             if (text := env.get(f"{PREFIX}{name.upper()}", "").strip())
         }
-        if not found.keys() - {"algorithms"}:
-            return None
         claims = {
             name: text
             for name in ClaimTable.__struct_fields__
             if (text := env.get(f"{PREFIX}CLAIM_{name.upper()}", "").strip())
         }
+        if not found.keys() - {"algorithms"}:
+            return None
         algorithms = tuple(name.strip() for name in found.pop("algorithms", "").split(","))
         return cls(
             found.get("issuer", ""),

@@ -87,26 +87,26 @@ class _Blocks:
                 "say whose tokens are meant: name their issuer, as SOORMA_OIDC_ISSUER names none"
             )
         tenant = body.tenant_id or ""
-        credential = request.principal.credential
+        author = request.principal.author
         row = BlockRow(
             id=block_id(issuer, tenant, body.subject, body.jti),
             issuer=issuer,
             tenant_id=tenant,
             subject=body.subject,
             jti=body.jti,
-            created_by=None if credential is None else credential.id,
+            created_by=author.by_id,
         )
         life = None if body.expires_in is None else round(body.expires_in * 1000)
-        row = await self._changed(BlockTokens(row, life))
+        row = await self._changed(BlockTokens(row, life, author=author))
         log.info("tokens blocked", block=row.id, tenant_id=tenant or "all", by=row.created_by)
         return http.json_response(_info(row))
 
     async def lift_block(self, request: Request) -> Response:
         """Lifts a block: its tokens are accepted again until they expire."""
         owner = http.TENANT_ID.owner(request)
-        row = await self._changed(LiftBlock(owner, request.name("block_id")))
-        credential = request.principal.credential
-        by = None if credential is None else credential.id
+        author = request.principal.author
+        row = await self._changed(LiftBlock(owner, request.name("block_id"), author=author))
+        by = author.by_id
         log.info("block of tokens lifted", block=row.id, tenant_id=row.tenant_id or "all", by=by)
         return http.json_response(_info(row))
 

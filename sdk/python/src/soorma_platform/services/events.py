@@ -383,7 +383,13 @@ class _Events:
         group, kind, topic = request.name("group"), request.name("type"), _TOPIC.of(request)
         drop = _WAITING.of(request) == "drop"
         waited = await unsubscribe(
-            self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop
+            self._store.groups,
+            TENANT_ID.owner(request),
+            group,
+            kind,
+            topic,
+            drop=drop,
+            author=request.principal.author,
         )
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
@@ -409,7 +415,7 @@ class _Events:
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
         owner, key = TENANT_ID.owner(request), request.idempotency_key
         if not is_number or not await self._store.transact(
-            ReplayDeadLetter(owner, int(letter), key)
+            ReplayDeadLetter(owner, int(letter), key, author=request.principal.author)
         ):
             raise NotFound(
                 f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them"
@@ -474,10 +480,16 @@ def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
 def _scope_of(event: Envelope, principal: Principal) -> Scope:
     """Returns the tenant and user of an event.
 
-    They are those it names, else those its publisher acts for, else the default ones.
+    They are those it names, else those its publisher acts for, else, on an open platform, the
+    default ones.
     """
     owner = principal.owner_among("tenant_id of the event", event.tenant_id)
     user = principal.user_among("user_id of the event", event.user_id)
+    if principal.credential is not None and (owner is All.TENANTS or user is None):
+        raise InvalidRequest(
+            f"say whose event it is: name its tenant_id and user_id, as {principal.credential} is "
+            "for more"
+        )
     return Scope(
         DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user
     )

@@ -12,6 +12,7 @@ from soorma_common.groups import DeadLetterInfo, GroupInfo, ReplicaInfo, Subscri
 from soorma_common.names import Owner
 from soorma_common.times import time_of
 from soorma_platform.engine.groups import JoinGroup
+from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author
 from soorma_platform.stores.ports.groups import GroupState, GroupStore, LetterState
 from soorma_platform.stores.ports.store import Commits
 
@@ -40,14 +41,21 @@ async def subscribe(
 
 
 async def unsubscribe(
-    groups: GroupStore, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
+    groups: GroupStore,
+    owner: Owner,
+    group: str,
+    event_type: str,
+    topic: str,
+    *,
+    drop: bool,
+    author: Author = NOBODY_KNOWN,
 ) -> int | None:
     """Ends a subscription; returns how many events waited for it, None if it does not exist.
 
     They become dead letters of the group; with `drop`, they are dropped with the dead letters that
     it has. Raises Conflict while a connected agent serves it.
     """
-    ended = await groups.unsubscribe(owner, group, event_type, topic, drop=drop)
+    ended = await groups.unsubscribe(owner, group, event_type, topic, drop=drop, author=author)
     if ended is not None and ended.is_served:
         raise Conflict(
             f"an agent of group {group!r} is connected that handles {event_type!r}; stop it, or "

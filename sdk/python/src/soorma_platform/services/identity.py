@@ -138,11 +138,19 @@ class _Identity:
         if owner not in (All.TENANTS, body.tenant_id):
             raise Forbidden(f"this is for the tenant {owner!r}, not {body.tenant_id!r}")
         _check_within(request.principal, scopes_of(body))
-        fresh, by = fresh_key(), _name_of(request.principal)
+        fresh, author = fresh_key(), request.principal.author
         life = None if body.expires_in is None else round(body.expires_in * 1000)
-        row = await self._commits.transact(CreateKey(new_row(body, fresh, by), life))
+        row = await self._commits.transact(
+            CreateKey(new_row(body, fresh, author.by_id), life, author=author)
+        )
         await self._keyring.follow()
-        log.info("key created", key=row.id, name=row.name, tenant_id=row.tenant_id or "all", by=by)
+        log.info(
+            "key created",
+            key=row.id,
+            name=row.name,
+            tenant_id=row.tenant_id or "all",
+            by=author.by_id,
+        )
         return _shown_once(CreatedKey(key=key_info(row), credential=fresh.credential))
 
     async def rotate_key(self, request: Request) -> Response:
@@ -158,28 +166,29 @@ class _Identity:
             )
         key_id, owner = request.name("key_id"), http.TENANT_ID.owner(request)
         await self._check_may_change(request, owner, key_id)
-        fresh, by = fresh_key(), _name_of(request.principal)
+        fresh, author = fresh_key(), request.principal.author
         row = await self._commits.transact(
             RotateKey(
                 owner,
                 key_id,
                 new_id=fresh.id,
                 digest=fresh.digest,
-                by=by,
                 overlap=round(body.overlap * 1000),
+                author=author,
             )
         )
         await self._keyring.follow()
-        log.info("key rotated", key=key_id, successor=row.id, name=row.name, by=by)
+        log.info("key rotated", key=key_id, successor=row.id, name=row.name, by=author.by_id)
         return _shown_once(CreatedKey(key=key_info(row), credential=fresh.credential))
 
     async def revoke_key(self, request: Request) -> Response:
         """Revokes a key, for good: its next request is refused, and its connections end."""
         key_id, owner = request.name("key_id"), http.TENANT_ID.owner(request)
         await self._check_may_change(request, owner, key_id)
-        row = await self._commits.transact(RevokeKey(owner, key_id))
+        author = request.principal.author
+        row = await self._commits.transact(RevokeKey(owner, key_id, author=author))
         await self._keyring.follow()
-        log.info("key revoked", key=row.id, name=row.name, by=_name_of(request.principal))
+        log.info("key revoked", key=row.id, name=row.name, by=author.by_id)
         return http.json_response(key_info(row))
 
     async def _check_may_change(self, request: Request, owner: Owner, key_id: str) -> None:
@@ -200,10 +209,6 @@ def _check_within(principal: Principal, scopes: frozenset[str]) -> None:
         raise Forbidden(
             f"{credential} does not permit {min(beyond)}, and so manages no key that does"
         )
-
-
-def _name_of(principal: Principal) -> str | None:
-    return None if principal.credential is None else principal.credential.id
 
 
 def _shown_once(created: CreatedKey) -> Response:

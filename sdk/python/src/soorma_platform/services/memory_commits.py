@@ -36,4 +36,4 @@ async def forget_by(request: Request, forgetting: Forgetting, body: ForgetBody) 
             "a handler forgets single passages, with its commit; what fits a description is "
             "forgotten at once, and so by an application"
         )
-    return await forgetting.forget(request.scope, body)
+    return await forgetting.forget(request.scope, body, request.principal.author)

@@ -263,7 +263,10 @@ class _Procedural:
         numbers = await self._procedures.numbers(request.scope, _key(request, is_public))
         if not numbers:
             raise _missing(request)
-        return http.json_response(await self._forgetting.forget_numbers(request.scope, numbers))
+        receipt = await self._forgetting.forget_numbers(
+            request.scope, numbers, request.principal.author, "a procedure"
+        )
+        return http.json_response(receipt)
 
     async def _version(self, request: Request) -> StoredVersion:
         number, hidden = _VERSION.of(request), None

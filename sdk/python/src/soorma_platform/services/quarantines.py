@@ -95,14 +95,17 @@ class _Quarantines:
         _check_outside(request)
         body = http.decode(await request.body(), _body)
         origin = check_quarantine(body)
-        row = await self._store.transact(BeginQuarantine(whose, origin, body.reason))
+        row = await self._store.transact(
+            BeginQuarantine(whose, origin, body.reason, author=request.principal.author)
+        )
         log.info("memories put into quarantine", **_told_of(whose, origin))
         return http.json_response(_seen(row))
 
     async def _end(self, request: Request, whose: Scope | Owner) -> Response:
         _check_outside(request)
         origin = check_origin(_SOURCE.of(request), _AGENT.of(request))
-        row = await self._store.transact(EndQuarantine(whose, origin))
+        command = EndQuarantine(whose, origin, author=request.principal.author)
+        row = await self._store.transact(command)
         log.info("memories released from quarantine", **_told_of(whose, origin))
         return http.json_response(_seen(row))
 

@@ -47,4 +47,5 @@ class _Tenants:
             raise Forbidden("a handler acts for one user: an application forgets for all of them")
         body = http.decode(await request.body(), _forget_body)
         check_forget(body)
-        return http.json_response(await self._forgetting.forget_tenant(owner, body))
+        receipt = await self._forgetting.forget_tenant(owner, body, request.principal.author)
+        return http.json_response(receipt)

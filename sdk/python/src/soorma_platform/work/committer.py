@@ -30,6 +30,7 @@ from soorma_platform.engine.deliveries import (
     FailDelivery,
     FailureOutcome,
 )
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
@@ -153,6 +154,7 @@ class Committer:
             under=under,
             awaited=awaited,
             credential=credential,
+            author=principal.author if fence is None else None,
         )
 
     async def commit(
@@ -167,6 +169,7 @@ class Committer:
         awaited: bool = False,
         replica: str | None = None,
         credential: Credential | None = None,
+        author: Author | None = None,
     ) -> Committed:
         """Decides and writes a commit.
 
@@ -178,7 +181,7 @@ class Committer:
         once the delivery is in other hands. With `awaited` it publishes a request whose sender
         waits for the response. A handler's commit names the `replica` it runs in, and takes turns
         with others at contended keys. By the `credential` of an agent, a handler publishes no other
-        events than that permits.
+        events than that permits. The audit says what an `author` outside of handlers has removed.
         """
         is_repeatable = commit.fence is not None or key is not None
         if len(body) > LARGE_BODY:
@@ -203,6 +206,7 @@ class Committer:
             cause=cause,
             under=under,
             shown=None if credential is None else credential.need,
+            author=author,
         )
         command.prepare(_new_id)
         if commit.memories:

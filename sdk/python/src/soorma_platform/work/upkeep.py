@@ -11,7 +11,16 @@ from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import PurgePlan, SweepExpired
 from soorma_platform.engine.life import ReportStalled
-from soorma_platform.engine.retention import STEP, Fate, Retention, TrimHistory, fate, warn_before
+from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.retention import (
+    KEPT_AUDIT,
+    STEP,
+    Fate,
+    Retention,
+    TrimHistory,
+    fate,
+    warn_before,
+)
 from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.logs import Log
@@ -60,6 +69,7 @@ class Upkeep:
             self._rows.sweep_responses(STEP),
             self._sweep_log(uptime - round(self._retention.events * 1000)),
             self._sweep_subscriptions(uptime),
+            self._sweep_audit(now),
         )
         # Last: it reads and writes the whole file, and if that fails, nothing else waits for it.
         await self._rows.erase()
@@ -119,6 +129,11 @@ class Upkeep:
         following = await self._rows.sweep_log(self._log_cursor, before, STEP)
         self._log_cursor = following or 0
         return following is not None
+
+    async def _sweep_audit(self, now: Moment) -> bool:
+        if not now.is_settled:  # a clock that is years ahead for a moment must remove nothing
+            return False
+        return await self._store.audit_log.remove_old(now.wall - KEPT_AUDIT, STEP)
 
     async def _sweep_subscriptions(self, now: int) -> bool:
         more = False

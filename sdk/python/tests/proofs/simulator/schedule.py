@@ -236,6 +236,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
     random.seed(seed)
     replaced: list[tuple[object, str, object]] = [
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
+        (soorma_platform.work.committer, "os", SimpleNamespace(urandom=ids.randbytes)),
         (soorma_platform.runtime, "open_store", machine.open_store),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (

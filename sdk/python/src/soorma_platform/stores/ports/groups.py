@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from soorma_common.names import Owner
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.stores.ports.health import GroupStanding
 
 CONNECTED_SECONDS = 180.0
@@ -171,12 +172,19 @@ class GroupStore(Protocol):
         ...
 
     async def unsubscribe(
-        self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
+        self,
+        owner: Owner,
+        group: str,
+        event_type: str,
+        topic: str,
+        *,
+        drop: bool,
+        author: Author,
     ) -> EndedSubscription | None:
         """Ends a subscription, unless a connected agent serves it; None if it does not exist.
 
         The events that wait for it become dead letters of the group or, with `drop`, are dropped
-        along with its dead letters.
+        along with its dead letters. The audit says that the `author` did it.
         """
         ...
 

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from soorma_platform.engine.commands import Command
 from soorma_platform.stores.ports.audit import AuditStore
+from soorma_platform.stores.ports.audit_log import AuditLogStore
 from soorma_platform.stores.ports.deliveries import DeliveryStore
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.stores.ports.episodic import EpisodicStore
@@ -65,6 +66,11 @@ class Commits(Protocol):
         """
         ...
 
+    @property
+    def is_writing(self) -> bool:
+        """True while a change is under way: accepted, and not yet reported to all it concerns."""
+        ...
+
 
 class Store(Commits, Protocol):
     """The record. Each service names the ports that it needs."""
@@ -94,15 +100,13 @@ class Store(Commits, Protocol):
     def keys(self) -> KeyStore: ...
 
     @property
+    def audit_log(self) -> AuditLogStore: ...
+
+    @property
     def health(self) -> HealthStore: ...
 
     @property
     def upkeep(self) -> UpkeepStore: ...
-
-    @property
-    def is_writing(self) -> bool:
-        """True while a change is under way: accepted, and not yet reported to all it concerns."""
-        ...
 
     async def close(self) -> None:
         """Finishes what is under way, then closes."""

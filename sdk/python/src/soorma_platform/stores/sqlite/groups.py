@@ -12,6 +12,7 @@ import msgspec
 
 from soorma_common.delivery import Subscription
 from soorma_common.names import Owner, Scope
+from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.groups import (
     Cursor,
     GroupFound,
@@ -115,7 +116,14 @@ class SqliteGroups:
         return found
 
     async def unsubscribe(
-        self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
+        self,
+        owner: Owner,
+        group: str,
+        event_type: str,
+        topic: str,
+        *,
+        drop: bool,
+        author: Author,
     ) -> EndedSubscription | None:
         subscription = (among(owner), group, event_type, topic)
         found = await self._connections.change(
@@ -126,13 +134,14 @@ class SqliteGroups:
         if found.subscription in self._prefetches.served(found.group):
             return EndedSubscription(0, is_served=True)
         while not found.is_over:
-            found = await self._connections.writer.run(partial(self._end_some, before=found))
+            step = partial(self._end_some, before=found, author=author)
+            found = await self._connections.writer.run(step)
         return EndedSubscription(found.removed, is_served=False)
 
     def _end_some(
-        self, connection: apsw.Connection, before: subscriptions.SubscriptionEnd
+        self, connection: apsw.Connection, before: subscriptions.SubscriptionEnd, author: Author
     ) -> tuple[subscriptions.SubscriptionEnd, Notice]:
-        return subscriptions.end_some(connection, self._connections.clock.read(), before)
+        return subscriptions.end_some(connection, self._connections.clock.read(), before, author)
 
     async def seen(self, subscription_ids: builtins.list[int]) -> None:
         now, ids = self._connections.clock.read(), msgspec.json.encode(subscription_ids).decode()

@@ -14,6 +14,7 @@ from soorma_platform.clock import Readings, SystemClocks
 from soorma_platform.engine.commands import Command
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.sqlite import (
+    audit_log,
     blocks,
     dead_letters,
     deaths,
@@ -59,7 +60,7 @@ FEW = 16
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
                            procedural, likeness, sessions, plan_memories, quarantines,
-                           keys, blocks)  # fmt: skip
+                           keys, blocks, audit_log)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -101,6 +102,7 @@ class SqliteStore:
         self.registry = registry.SqliteRegistry(connections)
         self.memories = SqliteMemories(connections)
         self.keys = keys.SqliteKeys(connections)
+        self.audit_log = audit_log.SqliteAuditLog(connections)
         self.health = health
         self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 

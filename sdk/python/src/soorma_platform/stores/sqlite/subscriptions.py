@@ -12,9 +12,12 @@ from typing import NamedTuple
 
 import apsw
 
+from soorma_common.names import All
 from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.rows.audit_log import Author, audit_row
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.ports.groups import Pattern, Survey, Unserved
+from soorma_platform.stores.sqlite import audit_log
 from soorma_platform.stores.sqlite.statements import Select, execute, value
 
 STEP = RANGE = 500
@@ -46,11 +49,20 @@ class _Subscription(NamedTuple):
     group_id: int
 
 
+class _Names(NamedTuple):
+    tenant_id: str
+    name: str
+    """of the group"""
+    type: str
+    topic: str
+
+
 _set_aside = Select("set_aside", _Aside)
 _set_aside_suspects = Select("set_aside_suspects", _Aside)
 _take_back = Select("take_back", _Back)
 _waiting = Select("waiting_deliveries", _Waiting)
 _subscription = Select("find_subscription", _Subscription)
+_names = Select("subscription_names", _Names)
 patterns = Select("group_subscriptions", Pattern)
 
 
@@ -123,9 +135,9 @@ def ending(
 
 
 def end_some(
-    connection: apsw.Connection, now: Moment, before: SubscriptionEnd
+    connection: apsw.Connection, now: Moment, before: SubscriptionEnd, author: Author
 ) -> tuple[SubscriptionEnd, Notice]:
-    """Takes the next step. The last one removes the subscription itself."""
+    """Takes the next step. The last one removes the subscription itself, and says who ended it."""
     rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
     for row in rows:
         if not before.drop:
@@ -141,7 +153,9 @@ def end_some(
         execute(connection, "lead_free_lane", before.group, lane, now.uptime)
     cursor = before.cursor + RANGE
     is_over = cursor >= value(connection, "last_delivery")
+    after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)
     if is_over:
+        _note_end(connection, now, after, author)
         execute(
             connection,
             "abandon_dead_letters" if before.drop else "unpark_letters",
@@ -149,5 +163,17 @@ def end_some(
         )
         execute(connection, "end_subscription", before.subscription)
         execute(connection, "remove_empty_group", before.group)
-    after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)
     return after, Notice(groups={before.group})
+
+
+def _note_end(
+    connection: apsw.Connection, now: Moment, end: SubscriptionEnd, author: Author
+) -> None:
+    of = _names.one(connection, end.subscription)
+    if of is None:  # another request has ended it meanwhile
+        return
+    row = audit_row(
+        "subscription.ended", of.tenant_id or All.TENANTS, author, now.wall, of.name,
+        type=of.type, topic=of.topic, waited=end.removed, waiting="drop" if end.drop else "keep",
+    )  # fmt: skip
+    audit_log.note(connection, row)

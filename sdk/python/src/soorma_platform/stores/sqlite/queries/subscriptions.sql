@@ -51,6 +51,10 @@ SELECT s.id, s.group_id FROM subscriptions s JOIN groups g ON g.id = s.group_id
 WHERE (?1 IS NULL OR g.tenant_id IN ('', ?1)) AND g.name = ?2 AND s.type = ?3 AND s.topic = ?4
 ORDER BY g.tenant_id DESC LIMIT 1;
 
+-- name: subscription_names
+SELECT g.tenant_id, g.name, s.type, s.topic
+FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.id = ?;
+
 -- name: waiting_deliveries
 SELECT id, lane FROM deliveries WHERE id > ?2 AND id <= ?2 + ?3 AND subscription_id = ?1;
 
