@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from soorma.awaits import awaited
-from soorma.config import ClientConfig
+from soorma.config import UNNAMED, ClientConfig, Unnamed
 from soorma.local import shown
 from soorma.transport.calls import Caller, segment
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
@@ -116,7 +116,7 @@ class PlatformOutbox:
 
     async def send(self, events: list[Envelope]) -> None:
         for event in events:
-            self._check_scope(_scope_of(event))
+            self._check_scope(scope_of(event))
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
         await self._caller.call(
             "events", "POST", "/v1/events/publish", body=body, fence=self._fence
@@ -124,7 +124,7 @@ class PlatformOutbox:
 
     async def set_timer(self, timer: Timer) -> None:
         body = msgspec.json.encode(timer)
-        scope = _scope_of(timer.event)
+        scope = scope_of(timer.event)
         self._check_scope(scope)
         await self._caller.call(
             "events", "POST", "/v1/events/timers", scope=scope, body=body, fence=self._fence
@@ -143,7 +143,7 @@ class PlatformOutbox:
 
         Raises ReentrantRequest if all who could respond wait for this request themselves.
         """
-        self._check_scope(_scope_of(event))
+        self._check_scope(scope_of(event))
         body = msgspec.json.encode(event)
         awaited = {"awaited": "true"}
         await self._caller.call(
@@ -356,10 +356,9 @@ class BusClient:
         event.source = event.source or self._source
         self._inherit(event)
         scope = self._config.scope(event.tenant_id, event.user_id)
-        unnamed = self._config.unnamed or _NOBODY
         # Where a key decides, an event names nobody that its author has not named.
-        event.tenant_id = None if scope.tenant_id == unnamed.tenant_id else scope.tenant_id
-        event.user_id = None if scope.user_id == unnamed.user_id else scope.user_id
+        event.tenant_id = None if isinstance(scope.tenant_id, Unnamed) else scope.tenant_id
+        event.user_id = None if isinstance(scope.user_id, Unnamed) else scope.user_id
         event.correlation_id = event.correlation_id or identity
         event.trace_id = event.trace_id or trace_of(identity)
         return check_envelope(event)
@@ -375,8 +374,12 @@ class BusClient:
         event.plan_id = plan_of(event) or self._cause.get("plan_id")
 
 
-def _scope_of(event: Envelope) -> Scope:
-    return Scope(str(event.tenant_id), str(event.user_id))
+def scope_of(event: Envelope) -> Scope:
+    """Returns the tenant and user of an event that is to be published."""
+    return Scope(
+        UNNAMED.tenant_id if event.tenant_id is None else event.tenant_id,
+        UNNAMED.user_id if event.user_id is None else event.user_id,
+    )
 
 
 def _any_scope(_: Scope) -> None:
@@ -407,7 +410,6 @@ def _in_utc(at: datetime) -> str:
         return at.isoformat()
 
 
-_NOBODY = Scope("", "")
 """Names that nobody has."""
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}
 

@@ -28,6 +28,19 @@ _SERVICES = ("SOORMA_MEMORY_URL", "SOORMA_EVENT_SERVICE_URL", "SOORMA_REGISTRY_U
 """The addresses that agents and applications need; that of identity is for managing keys."""
 
 log = logging.getLogger("soorma.config")
+
+
+class Unnamed(str):
+    """A default tenant or user that nobody has named, for calls with a key.
+
+    It is not sent: the key decides. The same text, named by the program, is.
+    """
+
+    __slots__ = ()
+
+
+_DEFAULTS = Scope(DEFAULT_TENANT, DEFAULT_USER)
+UNNAMED = Scope(Unnamed(DEFAULT_TENANT), Unnamed(DEFAULT_USER))
 _complaints: set[str] = set()
 """Problems with notes of platforms that have been logged, so that each is logged once."""
 
@@ -131,30 +144,22 @@ class ClientConfig:
             "identity": self.identity_url,
         }
 
-    @property
-    def unnamed(self) -> Scope | None:
-        """The default tenant and user, as far as nobody has named others: a key decides then.
-
-        None without a key: an open platform has to be told.
-        """
-        if self.api_key is None or (self.tenant_id is not None and self.user_id is not None):
-            return None
-        return Scope(
-            "" if self.tenant_id is not None else DEFAULT_TENANT,
-            "" if self.user_id is not None else DEFAULT_USER,
-        )
-
     def scope(self, tenant_id: str | None, user_id: str | None) -> Scope:
-        """The tenant and user of a call: as given, else as configured, else the default ones."""
+        """The tenant and user of a call: as given, else as configured, else the default ones.
+
+        With a key, the defaults are `Unnamed`; an open platform has to be told.
+        """
         if tenant_id is None and user_id is None:
             return self._scope
-        tenant = tenant_id if tenant_id is not None else self.tenant_id or DEFAULT_TENANT
-        user = user_id if user_id is not None else self.user_id or DEFAULT_USER
-        return check_scope(tenant, user)
+        return check_scope(
+            self._scope.tenant_id if tenant_id is None else tenant_id,
+            self._scope.user_id if user_id is None else user_id,
+        )
 
     @cached_property
     def _scope(self) -> Scope:
-        return check_scope(self.tenant_id or DEFAULT_TENANT, self.user_id or DEFAULT_USER)
+        default = _DEFAULTS if self.api_key is None else UNNAMED
+        return check_scope(self.tenant_id or default.tenant_id, self.user_id or default.user_id)
 
 
 def _api_key(env: Mapping[str, str]) -> str | KeyFile | None:

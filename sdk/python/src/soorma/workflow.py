@@ -88,13 +88,22 @@ class WorkflowState:
         scope = memory.scope(tenant_id, user_id)
         self.memory = memory
         self.plan_id = check_name("plan_id", plan_id)
-        self.tenant_id = scope.tenant_id
-        self.user_id = scope.user_id
+        self._scope = scope
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant of the plan; the default one if a key decides."""
+        return str(self._scope.tenant_id)
+
+    @property
+    def user_id(self) -> str:
+        """The user of the plan; the default one if a key decides."""
+        return str(self._scope.user_id)
 
     @property
     def _plan(self) -> BoundPlan:
-        # not kept: an author may change these
-        return self.memory.plan(self.plan_id, self.tenant_id, self.user_id)
+        # not kept: an author may change the client or the id
+        return self.memory.plan(self.plan_id, self._scope.tenant_id, self._scope.user_id)
 
     def __repr__(self) -> str:
         kind = " in a handler or transaction" if self.memory.collects else ""
@@ -149,8 +158,8 @@ class WorkflowState:
         text = value if isinstance(value, str) else encode(value)
         of: dict[str, Any] = {
             "plan_id": self.plan_id,
-            "tenant_id": self.tenant_id,
-            "user_id": self.user_id,
+            "tenant_id": self._scope.tenant_id,
+            "user_id": self._scope.user_id,
         }
         if to == "knowledge":
             return await self.memory.store_knowledge(text, **{"outlives_plan": True, **of, **how})
@@ -348,7 +357,7 @@ class WorkflowState:
         history, the plan's end and expired keys are not copied. Raises PlanExists unless the new
         plan was never used, or was cleaned up.
         """
-        fork = WorkflowState(self.memory, plan_id, self.tenant_id, self.user_id)
+        fork = WorkflowState(self.memory, plan_id, self._scope.tenant_id, self._scope.user_id)
         await fork._apply(
             Fork(self.plan_id, None if revision is None else check_revision(revision))
         )

@@ -103,7 +103,7 @@ registry GET /health: public
 registry GET /metrics: operator
 registry GET /openapi.json: agent delivery operator tenant user
 registry DELETE /v1/registry/agents/{name}/instances/{instance}: agent
-registry DELETE /v1/registry/events/{type}/versions/{version}: agent operator tenant
+registry DELETE /v1/registry/events/{type}/versions/{version}: operator tenant
 registry GET /v1/registry/agents/{name}: delivery tenant
 registry GET /v1/registry/agents: delivery tenant
 registry GET /v1/registry/events/{type}/versions/{version}: delivery tenant

@@ -32,7 +32,7 @@ KEYS = {
     "users app": 'tenant_id = "acme"\nuser_id = "ann"',
     "viewer": 'tenant_id = "acme"',
     "other app": 'tenant_id = "umbrella"',
-    "agent": 'tenant_id = "acme"\nagents = ["packer"]\nsubscribe = ["*"]\npublish = ["*"]',
+    "agent": 'tenant_id = "acme"\nagents = ["*"]\nsubscribe = ["*"]\npublish = ["*"]',
     "expired": 'tenant_id = "acme"\nexpires_in = 0.001',
 }
 ROLE = {"tenants operator": "operator", "users app": "app", "other app": "app", "expired": "app"}

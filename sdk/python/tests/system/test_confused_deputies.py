@@ -14,6 +14,9 @@ import pytest
 from closed_platform import Closed, closed_in
 from running import WAIT, Answer, unique
 
+from soorma import WorkflowState
+from soorma.errors import Forbidden, InvalidRequest
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 from soorma_common.protocol import PROTOCOL
 
 GRANTS = {"agents": ["*"], "subscribe": ["*"], "publish": ["order.packed"]}
@@ -227,3 +230,71 @@ def test_what_is_anothers_is_answered_as_what_is_not_there(closed: Closed) -> No
     again = memory("PUT", "/v1/memory/working/p/k", {"value": 2}, Idempotency_Key="same")
     assert again.status == 200, "an idempotency key is its tenant's"
     assert there("GET", f"/v1/memory/working/{plan}/k").json["value"] == 1
+
+
+@pytest.mark.behaviour("identity.grants")
+def test_an_agent_speaks_in_the_registry_for_itself_alone(closed: Closed, tenant: str) -> None:
+    """It neither announces, refreshes nor removes others, nor says what their events look like."""
+    grants = {"agents": ["packer"], "subscribe": ["order.paid@business-facts"],
+              "publish": ["order.packed"]}  # fmt: skip
+    _, own = closed.key("agent", tenant_id=tenant, **grants)
+    _, boss = closed.key("agent", tenant_id=tenant, **GRANTS)
+    registry, of_boss = closed.raw("registry", own), closed.raw("registry", boss)
+    theirs, mine = (f"/v1/registry/agents/{name}/instances/i" for name in ("boss", "packer"))
+    assert of_boss("PUT", theirs, {}).status == registry("PUT", mine, {}).status == 200
+    for method, path in (("PUT", theirs), ("POST", f"{theirs}/heartbeat"), ("DELETE", theirs)):
+        answer = registry(method, path, {})
+        assert (answer.status, answer.code) == (403, "forbidden"), (method, answer.body)
+    assert of_boss("POST", f"{theirs}/heartbeat", {}).status == 200, "it is still there"
+    assert registry("POST", f"{mine}/heartbeat", {}).status == 200
+
+    def define(event_type: str, topic: str) -> Answer:
+        return registry("PUT", f"/v1/registry/events/{event_type}/versions/1", {"topic": topic})
+
+    assert define("order.paid", "business-facts").status == 200
+    assert define("order.packed", "notification-events").status == 200
+    for event_type, topic in (("order.lost", "business-facts"), ("order.paid", "system-events")):
+        assert define(event_type, topic).code == "forbidden"
+    gone = registry("DELETE", "/v1/registry/events/order.paid/versions/1")
+    assert gone.code == "forbidden", "others still publish by it"
+    _, app = closed.key("app", tenant_id=tenant)
+    found = closed.raw("registry", app)("GET", "/v1/registry/events")
+    assert {event["type"] for event in found.json["events"]} == {"order.paid", "order.packed"}
+
+
+@pytest.mark.behaviour("identity.scope")
+async def test_whom_a_program_does_not_name_its_key_does(closed: Closed) -> None:
+    """Whatever is called without a tenant and user is for the key's, in the SDK as over HTTP."""
+    tenant, plan = unique("tenant"), unique("plan")
+    _, users = closed.key("app", tenant_id=tenant, user_id="ann")
+    async with closed.context(users) as platform:
+        state = WorkflowState(platform.memory, plan)
+        await state.set("a", 1)
+        assert await state.get("a") == 1
+        event_id = await platform.bus.publish("e.now", "business-facts", {})
+        later = await platform.bus.publish("e.later", "business-facts", {}, delay=3600.0)
+        assert await platform.bus.cancel(later)
+        async with state.transaction() as transaction:
+            await transaction.set("b", 2)
+            await transaction.bus.publish("e.with", "business-facts", {})
+    see = closed.raw("memory", closed.operator, X_Tenant_ID=tenant, X_User_ID="ann")
+    assert see("GET", f"/v1/memory/working/{plan}/b").json["value"] == 2
+    assert event_id
+
+
+@pytest.mark.behaviour("identity.scope")
+async def test_whom_a_program_names_is_meant_even_if_that_is_the_default(closed: Closed) -> None:
+    """A key for another tenant refuses it, one for many takes it; it is not left out unseen."""
+    _, others = closed.key("app", tenant_id=unique("tenant"), user_id="ann")
+    async with closed.context(others) as platform:
+        state = WorkflowState(platform.memory, "p", DEFAULT_TENANT, DEFAULT_USER)
+        with pytest.raises(Forbidden):
+            await state.set("a", 1)
+        with pytest.raises(Forbidden):
+            await platform.bus.publish("e", "business-facts", {}, tenant_id=DEFAULT_TENANT)
+    _, many = closed.key("app", tenant_id=DEFAULT_TENANT)
+    async with closed.context(many) as platform:
+        await WorkflowState(platform.memory, "p", DEFAULT_TENANT, DEFAULT_USER).set("a", 1)
+        await platform.bus.publish("e", "business-facts", {}, user_id=DEFAULT_USER)
+        with pytest.raises(InvalidRequest, match="say whose"):
+            await WorkflowState(platform.memory, "p").set("a", 1)

@@ -34,8 +34,8 @@ def plan_state_of(scope: Scope, plan_id: str, key: str, entry: Stored) -> PlanSt
     """Returns a key as read or written."""
     return PlanState(
         id=entry_id(scope, plan_id, key),
-        tenant_id=scope.tenant_id,
-        user_id=scope.user_id,
+        tenant_id=str(scope.tenant_id),
+        user_id=str(scope.user_id),
         plan_id=plan_id,
         key=key,
         value=decode(entry.text),

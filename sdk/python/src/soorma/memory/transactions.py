@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from soorma.bus import PlatformOutbox
+from soorma.bus import PlatformOutbox, scope_of
 from soorma.memory.collected import CollectedMemories
 from soorma.memory.memories import PlatformMemories
 from soorma.memory.plans import Applied, PlatformPlans, Stored
@@ -364,11 +364,6 @@ class Transaction:
             "commit_bytes", size, "the transaction's operations and events, in bytes,"
         )
         return size
-
-
-def scope_of(event: Envelope) -> Scope:
-    """Returns the tenant and user of an event."""
-    return Scope(str(event.tenant_id), str(event.user_id))
 
 
 def check_confined(what: str, own: Scope, other: Scope) -> None:

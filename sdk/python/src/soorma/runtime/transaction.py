@@ -11,8 +11,8 @@ from uuid import UUID, uuid5
 
 from msgspec.structs import replace
 
-from soorma.bus import trace_of
-from soorma.memory.transactions import Transaction, scope_of
+from soorma.bus import scope_of, trace_of
+from soorma.memory.transactions import Transaction
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Envelope, Event, encode_envelope
 from soorma_common.memory import Commit

@@ -33,7 +33,7 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 from soorma_common.groups import DeadLetterInfo
 from soorma_common.identity import NewKey, Role, check_new_key
-from soorma_common.names import DEFAULT_TENANT, All, Scope
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, All
 from soorma_common.topics import TopicLike, check_topic
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
@@ -151,17 +151,16 @@ class LocalPlatform:
         user_id: str | None = None,
     ) -> PlatformContext:
         """Returns the platform as somebody with a key sees it, from outside a handler."""
+        tenant_id, user_id = tenant_id or self._config.tenant_id, user_id or self._config.user_id
+        if api_key is None:  # its own key is for these
+            tenant_id, user_id = tenant_id or DEFAULT_TENANT, user_id or DEFAULT_USER
         config = replace(
             self._config,
             api_key=api_key or self._keys.get("app"),
-            tenant_id=tenant_id or self._config.tenant_id,
-            user_id=user_id or self._config.user_id,
+            tenant_id=tenant_id,
+            user_id=user_id,
         )
-        if api_key is None:  # its own key is for these
-            named = config.scope(None, None)
-            config = replace(config, tenant_id=named.tenant_id, user_id=named.user_id)
-        unnamed = config.unnamed if api_key else None
-        caller = self._caller(self._transport(), config.api_key, unnamed)
+        caller = self._caller(self._transport(), config.api_key)
         return PlatformContext.on(config, "soorma-testing", caller)
 
     # agents and clients
@@ -367,10 +366,9 @@ class LocalPlatform:
         self,
         transport: LocalTransport,
         api_key: str | Callable[[], str] | None = None,
-        unnamed: Scope | None = None,
     ) -> Caller:
         over: Transport = transport if api_key is None else KeyedTransport(transport, api_key)
-        return Caller(over, self._config.retry_seconds, unnamed=unnamed)
+        return Caller(over, self._config.retry_seconds)
 
     def _host(self, agent: Agent) -> Host:
         if agent not in self._hosts:

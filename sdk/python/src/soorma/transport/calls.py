@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from soorma.config import ClientConfig, Service
+from soorma.config import ClientConfig, Service, Unnamed
 from soorma.local import shown
 from soorma.transport.authorization import KeyedTransport
 from soorma.transport.headers import FENCE_HEADER, scope_headers
@@ -48,8 +48,7 @@ _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 class Caller:
     """A caller over a transport that retries calls which do not get through, for `retry_seconds`.
 
-    `addresses` are those of the services, for the log in an outage. The tenant and user of
-    `unnamed` are not sent: the key says which are meant.
+    `addresses` are those of the services, for the log in an outage.
     """
 
     def __init__(
@@ -57,11 +56,9 @@ class Caller:
         transport: Transport,
         retry_seconds: float,
         addresses: Mapping[Service, str] | None = None,
-        unnamed: Scope | None = None,
     ) -> None:
         self.transport = transport
         self._retry_seconds = retry_seconds
-        self._unnamed = unnamed
         self.fence: str | None = None
         self._addresses = {
             service: shown(address) for service, address in (addresses or {}).items()
@@ -73,13 +70,6 @@ class Caller:
         caller = copy(self)
         caller.fence = fence
         return caller
-
-    def _named(self, query: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Returns a query without the tenant and user that nobody has named."""
-        if query is None or self._unnamed is None:
-            return query
-        defaults = {"tenant_id": self._unnamed.tenant_id, "user_id": self._unnamed.user_id}
-        return {name: value for name, value in query.items() if value != defaults.get(name, self)}
 
     async def call(
         self,
@@ -99,14 +89,14 @@ class Caller:
         single response may take. A change carries an idempotency key, the same for each try, so
         that it is made at most once.
         """
-        headers = scope_headers(scope, self._unnamed)
+        headers = scope_headers(scope)
         if (under := fence or self.fence) is not None:
             headers[FENCE_HEADER] = under
         if body is not None:
             headers["Content-Type"] = "application/json"
         if method != "GET":
             headers["Idempotency-Key"] = f"sdk:{uuid4()}"
-        path = with_query(path, self._named(query))
+        path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
@@ -243,10 +233,10 @@ class Caller:
         *,
         for_ever: bool,
     ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
-        headers = scope_headers(scope, self._unnamed)
+        headers = scope_headers(scope)
         if self.fence is not None:
             headers[FENCE_HEADER] = self.fence
-        path = with_query(path, self._named(query))
+        path = with_query(path, query)
         loop = asyncio.get_running_loop()
         backoff, stood = Backoff(FIRST_DELAY, LONGEST_DELAY), False
         deadline = loop.time() + self._retry_seconds
@@ -348,7 +338,7 @@ def caller_for(config: ClientConfig) -> Caller:
     transport: Transport = HttpTransport(config.addresses, config.origin)
     if config.api_key is not None:
         transport = KeyedTransport(transport, config.api_key)
-    return Caller(transport, config.retry_seconds, config.addresses, config.unnamed)
+    return Caller(transport, config.retry_seconds, config.addresses)
 
 
 async def _sent_events(
@@ -381,8 +371,12 @@ def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
 
 
 def with_query(path: str, query: Mapping[str, Any] | None) -> str:
-    """Returns the path with those values of the query that are not None."""
-    given = {name: value for name, value in (query or {}).items() if value is not None}
+    """Returns the path with those values of the query that are not None, and not `Unnamed`."""
+    given = {
+        name: value
+        for name, value in (query or {}).items()
+        if value is not None and not isinstance(value, Unnamed)
+    }
     return f"{path}?{urlencode(given)}" if given else path
 
 

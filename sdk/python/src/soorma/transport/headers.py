@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
+from soorma.config import Unnamed
 from soorma_common.errors import Forbidden, Unauthorized
 from soorma_common.names import Scope
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER, mismatch
@@ -17,17 +18,14 @@ FENCE_HEADER = "X-Soorma-Fence"
 """The header with the fence of the delivery whose handler makes the call. A secret."""
 
 
-def scope_headers(scope: Scope | None, unnamed: Scope | None = None) -> dict[str, str]:
-    """Returns the headers that name the tenant and user of a call.
-
-    Those of `unnamed` are defaults of which nobody has thought: the key decides then.
-    """
+def scope_headers(scope: Scope | None) -> dict[str, str]:
+    """Returns the headers that name the tenant and user of a call, as far as somebody has."""
     if scope is None:
         return {}
     headers: dict[str, str] = {}
-    if unnamed is None or scope.tenant_id != unnamed.tenant_id:
+    if not isinstance(scope.tenant_id, Unnamed):
         headers |= tenant_headers(scope.tenant_id)
-    if unnamed is None or scope.user_id != unnamed.user_id:
+    if not isinstance(scope.user_id, Unnamed):
         headers["X-User-ID"] = quote(scope.user_id, safe="")
     return headers
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from soorma_common.errors import InvalidRequest, SoormaError
-from soorma_common.identity import DELIVERIES
+from soorma_common.identity import DELIVERIES, SCOPES
 from soorma_common.names import NAME_SCHEMA, Owner, check_name
 from soorma_platform.http.requests import Request, path_text, whole
 from soorma_platform.http.responses import JSON, Response
@@ -235,9 +235,14 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def entrance(self) -> Entrance:
-        """Whom it admits, and with which scope: that of its service, to read, write or manage."""
-        lasts = self.streams or self.waits
-        return Entrance(self.access, self._scope(), lasts, self.by_cookie)
+        """Whom it admits, and with which scope: that of its service, to read, write or manage.
+
+        Raises ValueError if there is no such scope: no key could have it.
+        """
+        lasts, scope = self.streams or self.waits, self._scope()
+        if scope not in (None, *SCOPES):
+            raise ValueError(f"{self.method} {self.path} needs the scope {scope}, which is none")
+        return Entrance(self.access, scope, lasts, self.by_cookie)
 
     def _scope(self) -> str | None:
         if Access.PUBLIC in self.access or self.access == ANYBODY_KNOWN:
@@ -249,8 +254,10 @@ class Endpoint(msgspec.Struct, frozen=True):
         area = self.path.split("/")[2]
         if self.method == "GET" or self.safe:
             return f"{area}:read"
-        # What concerns all users of a tenant, and no one user, is for its operators.
-        return f"{area}:{'manage' if self.access <= _OF_MANY else 'write'}"
+        # What concerns all users of a tenant, and no one user, is for its operators. The registry
+        # knows no users: there, whoever may write serves a tenant.
+        of_many = self.access <= _OF_MANY and area != "registry"
+        return f"{area}:{'manage' if of_many else 'write'}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -103,6 +103,10 @@ class Credential(msgspec.Struct, frozen=True):
         """Raises Forbidden if an agent may not publish events of a type and topic."""
         self._check("publish", self.publish, event_type, topic)
 
+    def check_definition(self, event_type: str, topic: str) -> None:
+        """Raises Forbidden unless an agent may take or publish events of a type and topic."""
+        self._check("define", (*self.publish, *self.subscribe), event_type, topic)
+
     def _check(self, what: str, grants: Iterable[EventGrant], event_type: str, topic: str) -> None:
         if not any(grant.permits(event_type, topic) for grant in grants):
             raise Forbidden(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from soorma_common.errors import InvalidRequest
+from soorma_common.errors import Forbidden, InvalidRequest
 from soorma_common.names import All, Owner, Scope, check_name
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
 from soorma_platform.engine.rows.audit_log import NOBODY_KNOWN, Author
@@ -73,19 +73,25 @@ class Principal(msgspec.Struct, frozen=True):
     def owner_among(self, what: str, requested: str | None) -> Owner:
         """Returns the owner whose data is meant: the `requested` tenant, else its own.
 
-        Raises InvalidRequest, which calls the request `what`, if it acts for another tenant.
+        Raises InvalidRequest, which calls the request `what`, if it acts for another tenant, and
+        Forbidden if its credential is for another.
         """
         if requested is None or self.owner in (All.TENANTS, requested):
             return self.owner if requested is None else requested
+        if self.credential is not None and self.credential.owner is not All.TENANTS:
+            raise _not_for(self.credential, what, requested)
         raise _differ(what, requested, TENANT_HEADER, self.owner)
 
     def user_among(self, what: str, requested: str | None) -> str | None:
         """Returns the user whose data is meant, None for all: the `requested` one, else its own.
 
-        Raises InvalidRequest, which calls the request `what`, if it acts for another user.
+        Raises InvalidRequest, which calls the request `what`, if it acts for another user, and
+        Forbidden if its credential is for another.
         """
         if requested is None or self.user in (None, requested):
             return self.user if requested is None else requested
+        if self.credential is not None and self.credential.user_id is not None:
+            raise _not_for(self.credential, what, requested)
         raise _differ(what, requested, USER_HEADER, self.user)
 
 
@@ -211,6 +217,13 @@ def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
         f"say whose data is meant: send the headers {TENANT_HEADER} and {USER_HEADER} "
         "(soorma dev believes them; anywhere else they must agree with the credential)",
         missing=headers,
+    )
+
+
+def _not_for(credential: Credential, what: str, requested: str) -> Forbidden:
+    return Forbidden(
+        f"{credential} is not for {what} {requested!r}; leave it out, or use another key",
+        key=credential.id,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.errors import DefinitionConflict, InvalidValue, LimitExceeded, NotFound
-from soorma_common.names import All
+from soorma_common.names import All, Owner
 from soorma_common.registry import (
     LARGEST_VERSION,
     AgentFilter,
@@ -43,6 +43,7 @@ _LIMIT = http.page_limit()
 _READERS = frozenset({Access.TENANT, Access.DELIVERY})
 _AGENTS = frozenset({Access.AGENT})
 _AUTHORS = frozenset({Access.AGENT, Access.TENANT, Access.OPERATOR})
+_EDITORS = frozenset({Access.TENANT, Access.OPERATOR})
 
 
 class Removed(msgspec.Struct):
@@ -109,7 +110,7 @@ def registry_service(
             Endpoint("PUT", version, _AUTHORS, faces.define, EventInfo, DefinitionBody,
                      parts=(_VERSION,), examples={http.JSON: _A_DEFINITION},
                      errors=(DefinitionConflict, InvalidValue, LimitExceeded)),
-            Endpoint("DELETE", version, _AUTHORS, faces.undefine, Removed,
+            Endpoint("DELETE", version, _EDITORS, faces.undefine, Removed,
                      parts=(_VERSION,)),
         ],
         health,
@@ -156,11 +157,7 @@ class _Registry:
 
         The instance counts as alive for `ttl` seconds, and as long again with each heartbeat.
         """
-        owner, name, instance = (
-            request.principal.owner,
-            request.name("name"),
-            request.name("instance"),
-        )
+        owner, name, instance = _instance(request)
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
             await self._check_schemas(capability)
@@ -185,11 +182,7 @@ class _Registry:
 
         404 if it is not known, or has expired: announce it again.
         """
-        owner, name, instance = (
-            request.principal.owner,
-            request.name("name"),
-            request.name("instance"),
-        )
+        owner, name, instance = _instance(request)
         found = await self._directory.heartbeat(owner, name, instance)
         if found is None:
             raise NotFound(
@@ -200,11 +193,7 @@ class _Registry:
 
     async def deregister(self, request: Request) -> Response:
         """Removes an instance; with its last one, the agent is gone."""
-        owner, name, instance = (
-            request.principal.owner,
-            request.name("name"),
-            request.name("instance"),
-        )
+        owner, name, instance = _instance(request)
         return http.json_response(Removed(await self._directory.deregister(owner, name, instance)))
 
     async def events(self, request: Request) -> Response:
@@ -250,6 +239,8 @@ class _Registry:
             event_type, check_topic(body.topic), version, body.description, body.schema, body.check
         )
         check_definition(definition)
+        if (credential := request.principal.credential) and credential.takes_deliveries:
+            credential.check_definition(event_type, definition.topic)
         if definition.schema is not None:
             await self._payloads.check_schema(
                 f"the schema of event {event_type!r}", definition.schema
@@ -272,6 +263,17 @@ def _tenant(request: Request) -> str:
     tenant = request.principal.owner
     assert tenant is not All.TENANTS  # noqa: S101 - the door has seen to it
     return tenant
+
+
+def _instance(request: Request) -> tuple[Owner, str, str]:
+    """Returns whose instance is meant: of which tenant, of which agent, and its name.
+
+    An agent speaks for agents of the names in its key only.
+    """
+    name, credential = request.name("name"), request.principal.credential
+    if credential is not None:
+        credential.check_agent(name)
+    return request.principal.owner, name, request.name("instance")
 
 
 def _version(request: Request) -> int:
