@@ -38,7 +38,7 @@ FOCUS = {
     "remember_at_once": "memories",
     "step_not_fenced": "payments",
     "steps_not_brought_along": "payments",
-    "suspects_never_tested": "walks",
+    "suspects_never_tested": "payments",
     "timer_left": "timers",
     "timer_removed_first": "timers",
     "turn_kept": "counters",

@@ -24,9 +24,9 @@ Settings come from SOORMA_... variables too; options win. Exit codes are those o
 
 \b
 Environment, to listen on another address than loopback:
-  SOORMA_TLS_CERT         certificate, in PEM: serve https; with SOORMA_TLS_KEY
-  SOORMA_TLS_KEY          its private key; both are read again when they change
-  SOORMA_TRUSTED_PROXIES  or, without TLS, addresses or networks of its proxies
+  SOORMA_TLS_CERT         certificate (PEM): serve https; with SOORMA_TLS_KEY
+  SOORMA_TLS_KEY          its private key; both are reread when they change
+  SOORMA_TRUSTED_PROXIES  or, without TLS, addresses of its proxies
   SOORMA_PUBLIC_HOSTS     in either case, the names by which it is called
 
 \b
