@@ -19,7 +19,7 @@ PAIRS = 2_000
 MOST = 0.55
 """The share that may be told right: half would be by chance, and of so many pairs this is three
 standard errors more."""
-TRIES = 3
+TRIES = 5
 """Runs of which one has to hold: where others use the machine, its noise comes in waves."""
 
 

@@ -18,6 +18,7 @@ FOLLOW_SECONDS = 1.0
 PAGE = 1_000
 USED_EVERY = 300_000
 """Milliseconds within which the last use of a key is not noted again."""
+_NOBODYS = digest_of("")
 
 
 class Keyring:
@@ -81,13 +82,13 @@ class Keyring:
             raise Unauthorized("the header Authorization holds no API key: Bearer soorma_…")
         key_id, secret = parts
         row = self._rows.get(key_id)
-        if row is None:
-            await self._look_again()  # it may have been created elsewhere, a moment ago
+        digest = digest_of(secret)
+        if not _is_of(row, digest):
+            # It may have been created elsewhere, a moment ago. A wrong secret takes the same way as
+            # an unknown key, so that its response takes as long.
+            await self._look_again()
             row = self._rows.get(key_id)
-        # Of an unknown key, too, so that its response takes as long.
-        expected = b"" if row is None else row.digest
-        is_right = hmac.compare_digest(digest_of(secret), expected)
-        if row is None or not is_right:
+        if row is None or not _is_of(row, digest):
             raise Unauthorized("the API key is not known here; it may have been mistyped")
         now = self._now()
         if not row.is_valid(now):
@@ -151,3 +152,8 @@ def is_revocation(error: asyncio.CancelledError) -> bool:
 def revoked_error() -> Unauthorized:
     """Returns the error of what was under way with a credential that is not valid any more."""
     return Unauthorized("the credential was revoked, or has expired, meanwhile")
+
+
+def _is_of(row: KeyRow | None, digest: bytes) -> bool:
+    """Returns whether a secret's digest is that of a key; as fast if there is none."""
+    return hmac.compare_digest(digest, _NOBODYS if row is None else row.digest) and row is not None
