@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -298,3 +299,25 @@ async def test_whom_a_program_names_is_meant_even_if_that_is_the_default(closed:
         await platform.bus.publish("e", "business-facts", {}, user_id=DEFAULT_USER)
         with pytest.raises(InvalidRequest, match="say whose"):
             await WorkflowState(platform.memory, "p").set("a", 1)
+
+
+@pytest.mark.behaviour("metrics.counted")
+async def test_who_shows_no_valid_key_is_counted_wherever_he_knocks(closed: Closed) -> None:
+    """At an endpoint and at a socket."""
+    ops = closed.raw("events", closed.operator)
+
+    def refused() -> float:
+        found = re.search(
+            r"^soorma_unauthorized_total (\S+)", ops("GET", "/metrics").body.decode(), re.MULTILINE
+        )
+        assert found is not None
+        return float(found[1])
+
+    before = refused()
+    wrong = {"Authorization": "Bearer soorma_" + "0" * 16 + "_" + "0" * 64}
+    async with aiohttp.ClientSession(headers=wrong) as session:
+        async with session.get(f"{closed.platform.memory_url}/v1/memory/working") as answer:
+            assert answer.status == 401
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await session.ws_connect(f"{closed.platform.events_url}/v1/events/connect")
+    assert refused() == before + 2

@@ -276,6 +276,8 @@ class Application:
                     Entrance(socket.access, socket.scope, lasts=True), headers
                 )
             except (ProtocolMismatch, Unauthorized, Forbidden, Unavailable) as error:
+                if isinstance(error, Unauthorized):
+                    self._refusals.add()
                 await receive()
                 await _refuse_socket(error, scope, receive, send)
                 return
