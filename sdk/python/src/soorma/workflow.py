@@ -95,14 +95,22 @@ class WorkflowState:
         """The tenant of the plan; the default one if a key decides."""
         return str(self._scope.tenant_id)
 
+    @tenant_id.setter
+    def tenant_id(self, tenant_id: str) -> None:
+        self._scope = self.memory.scope(tenant_id, self._scope.user_id)
+
     @property
     def user_id(self) -> str:
         """The user of the plan; the default one if a key decides."""
         return str(self._scope.user_id)
 
+    @user_id.setter
+    def user_id(self, user_id: str) -> None:
+        self._scope = self.memory.scope(self._scope.tenant_id, user_id)
+
     @property
     def _plan(self) -> BoundPlan:
-        # not kept: an author may change the client or the id
+        # not kept: an author may change these
         return self.memory.plan(self.plan_id, self._scope.tenant_id, self._scope.user_id)
 
     def __repr__(self) -> str:

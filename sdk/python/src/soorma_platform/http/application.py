@@ -308,6 +308,10 @@ async def _refuse_socket(
         await send({**message, "type": f"websocket.{message['type']}"})
 
     refused = problem(error)
+    # The server adds the length itself; older ones add it to ours, and clients refuse two.
+    refused.headers = [
+        (name, value) for name, value in refused.headers if name != b"content-length"
+    ]
     refused.headers.append((PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()))
     # A client does not see the body of a refused handshake.
     refused.headers.append((WHY_HEADER.lower().encode(), quote(error.message).encode()))
