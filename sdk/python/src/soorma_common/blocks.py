@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -13,6 +13,10 @@ from soorma_common.names import Name, check_name
 
 MOST_BLOCKS: Final = 10_000
 """Blocks that a tenant may have at a time, and as many for all tenants."""
+
+
+LONGEST_ISSUER = 1_000
+IssuerName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ISSUER)]
 
 
 class NewBlock(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -25,7 +29,7 @@ class NewBlock(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, k
     subject: Name | None = None
     jti: Name | None = None
     tenant_id: Name | None = None
-    issuer: str | None = None
+    issuer: IssuerName | None = None
     expires_in: Seconds | None = None
 
 
@@ -57,8 +61,10 @@ def check_new_block(body: NewBlock) -> None:
     for name in ("subject", "jti", "tenant_id"):
         if getattr(body, name) is not None:
             check_name(name, getattr(body, name))
-    if body.issuer is not None and not 0 < len(body.issuer) <= 1_000:
-        raise InvalidRequest(f"issuer has 1 to 1,000 characters, not {len(body.issuer)}")
+    if body.issuer is not None and not 0 < len(body.issuer) <= LONGEST_ISSUER:
+        raise InvalidRequest(
+            f"issuer has 1 to {LONGEST_ISSUER:,} characters, not {len(body.issuer)}"
+        )
     if body.expires_in is not None and not 0 < body.expires_in <= LONGEST_LIFE:
         raise InvalidRequest(
             f"expires_in must be more than 0 and at most {LONGEST_LIFE:.0f} seconds, not "
