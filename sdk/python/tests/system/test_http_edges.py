@@ -171,7 +171,7 @@ def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]
 
 @pytest.mark.behaviour("http.in-order")
 @given(data=st.data())
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)  # a busy machine is no fault
 def test_requests_sent_at_once_are_responded_to_in_order(
     running: PlatformProcess, data: st.DataObject
 ) -> None:
