@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from soorma_common.errors import InvalidRequest, SoormaError
+from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
 from soorma_common.identity import DELIVERIES, SCOPES
-from soorma_common.names import NAME_SCHEMA, Owner, check_name
+from soorma_common.names import NAME_SCHEMA, All, Owner, check_name
 from soorma_platform.http.requests import Request, path_text, whole
 from soorma_platform.http.responses import JSON, Response
 from soorma_platform.identity import Access, Entrance
@@ -164,6 +164,18 @@ class OfTenant(Text, frozen=True):
     def owner(self, request: Request) -> Owner:
         """Returns the owner that is meant; an empty text in the query counts as absent."""
         return request.principal.owner_among(f"{self.name} in the query", self.of(request))
+
+    def of_new(self, request: Request, named: str | None) -> str | None:
+        """Returns the tenant of what is to be made, None for all: as named, else the owner.
+
+        Raises Forbidden if it is named for another than the owner.
+        """
+        owner = self.owner(request)
+        if owner is All.TENANTS or named == owner:
+            return named
+        if named is not None:
+            raise Forbidden(f"this is for the tenant {owner!r}, not {named!r}")
+        return owner
 
 
 class OfUser(Text, frozen=True):

@@ -6,7 +6,6 @@ import msgspec
 
 from soorma_common.blocks import BlockInfo, NewBlock, TokenBlocks, check_new_block
 from soorma_common.errors import Forbidden, InvalidRequest, LimitExceeded, NotFound
-from soorma_common.names import All
 from soorma_common.times import time_of
 from soorma_platform import http
 from soorma_platform.engine.blocks import BlockTokens, LiftBlock, block_id
@@ -75,12 +74,8 @@ class _Blocks:
         They are refused, and what they were admitted to ends. A block that is there begins anew.
         """
         body = http.decode(await request.body(), _new_block)
-        owner = http.TENANT_ID.owner(request)
-        if body.tenant_id is None and owner is not All.TENANTS:
-            body.tenant_id = owner
+        body.tenant_id = http.TENANT_ID.of_new(request, body.tenant_id)
         check_new_block(body)
-        if owner not in (All.TENANTS, body.tenant_id):
-            raise Forbidden(f"this is for the tenant {owner!r}, not {body.tenant_id!r}")
         issuer = body.issuer or (None if self._tokens is None else self._tokens.issuer)
         if issuer is None:
             raise InvalidRequest(

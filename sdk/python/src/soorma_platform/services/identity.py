@@ -131,12 +131,8 @@ class _Identity:
         that one.
         """
         body = http.decode(await request.body(), _new_key)
-        owner = http.TENANT_ID.owner(request)
-        if body.tenant_id is None and owner is not All.TENANTS:
-            body.tenant_id = owner
+        body.tenant_id = http.TENANT_ID.of_new(request, body.tenant_id)
         check_new_key(body)
-        if owner not in (All.TENANTS, body.tenant_id):
-            raise Forbidden(f"this is for the tenant {owner!r}, not {body.tenant_id!r}")
         _check_within(request.principal, scopes_of(body))
         fresh, author = fresh_key(), request.principal.author
         life = None if body.expires_in is None else round(body.expires_in * 1000)
