@@ -20,7 +20,7 @@ import apsw
 import uvloop
 from measuring import say
 
-from soorma_platform.runtime import _Server  # the platform's own settings, whatever they become
+from soorma_platform.serving import Server  # the platform's own settings, whatever they become
 
 ENTRY = 400
 """Bytes of a bare response: about as many as the platform returns for a small value."""
@@ -127,7 +127,7 @@ def main() -> None:
     listener.listen(2048)
     listener.setblocking(False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Server(answer).serve([listener]))
+        runner.run(Server(answer).serve([listener]))
 
 
 if __name__ == "__main__":

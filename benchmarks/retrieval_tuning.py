@@ -20,12 +20,12 @@ from retrieval_sets import DOMAINS, READER, Case, RetrievalSet
 from soorma_common.names import Scope
 from soorma_common.semantic import Mode
 from soorma_common.times import milliseconds
+from soorma_platform.assembly import Platform
 from soorma_platform.engine.retrieval import ranking, terms
 from soorma_platform.engine.retrieval.index import CollectionIndex
 from soorma_platform.engine.retrieval.ranking import Calibration, Cut
 from soorma_platform.engine.retrieval.vectors import unit
 from soorma_platform.engine.rows.passages import ALWAYS, NEVER
-from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.embedding.offline import CALIBRATION, OfflineEmbedder

@@ -84,22 +84,27 @@ class RouteMeter:
         self.seconds.note(seconds)
 
 
-class Metrics:
-    """All counts of the services of a process."""
+class Meters:
+    """The counters of one part of the platform: its attributes that are counters."""
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """All counters, in the order in which they were declared."""
+        return tuple(one for one in vars(self).values() if isinstance(one, Counter))
+
+
+class CommitMeters(Meters):
+    """What became of commits."""
 
     def __init__(self) -> None:
-        self.routes: dict[Labels, RouteMeter] = {}
-        """by (service, method, route)"""
-        self.loop_held = Distribution(HOLDS)
-        """processor seconds for which the event loop was held, each time that it was"""
-        self.commits = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
+        self.made = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
         self.conflicts = Counter(
             "soorma_conflicts",
             "Commits refused because what they rely on was changed.",
             "source",
             known=_SOURCES,
         )
-        self.commits_waiting = 0
+        self.waiting = 0
         """commits of handlers that wait for their turn at a key"""
         self.reservations = Counter(
             "soorma_reservations", "Turns at keys that handlers have fought for.", known=[()]
@@ -125,7 +130,13 @@ class Metrics:
             "Requests refused because a payload does not fit its schema.",
             known=[()],
         )
-        self.memories = Counter(
+
+
+class MemoryMeters(Meters):
+    """Memories that are stored, searched and embedded."""
+
+    def __init__(self) -> None:
+        self.stored = Counter(
             "soorma_memories",
             "Passages and interactions stored, changed or forgotten by commits, by what was done.",
             "outcome",
@@ -162,13 +173,25 @@ class Metrics:
             "Indexes dropped because there was no room for them.",
             known=[()],
         )
+
+
+class DoorMeters(Meters):
+    """Who was not let in."""
+
+    def __init__(self) -> None:
         self.keys: Callable[[], Mapping[str, int]] = dict
         """counts the keys by their state"""
-        self.refusals = Counter(
+        self.unauthorized = Counter(
             "soorma_unauthorized",
             "Requests refused as they had no valid credential.",
             known=[()],
         )
+
+
+class GroupMeters(Meters):
+    """What became of deliveries, by group."""
+
+    def __init__(self) -> None:
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter(
@@ -178,31 +201,25 @@ class Metrics:
             "soorma_discarded", "Deliveries discarded because their plan has ended.", "group"
         )
 
+
+class Metrics:
+    """All counts of the services of a process, by the part of the platform that they are of."""
+
+    def __init__(self) -> None:
+        self.routes: dict[Labels, RouteMeter] = {}
+        """by (service, method, route)"""
+        self.loop_held = Distribution(HOLDS)
+        """processor seconds for which the event loop was held, each time that it was"""
+        self.commits = CommitMeters()
+        self.memories = MemoryMeters()
+        self.door = DoorMeters()
+        self.groups = GroupMeters()
+
     @property
     def counters(self) -> tuple[Counter, ...]:
         """All counters."""
-        return (
-            self.commits,
-            self.conflicts,
-            self.reservations,
-            self.reservations_expired,
-            self.fenced,
-            self.published,
-            self.payloads_refused,
-            self.memories,
-            self.secrets,
-            self.searches,
-            self.embedded,
-            self.embedding_failures,
-            self.indexes_dropped,
-            self.refusals,
-            *self.of_groups,
-        )
-
-    @property
-    def of_groups(self) -> tuple[Counter, ...]:
-        """The counters whose label is a group."""
-        return (self.deliveries, self.retries, self.dead_letters, self.discarded)
+        parts = (self.commits, self.memories, self.door, self.groups)
+        return tuple(counter for part in parts for counter in part.counters)
 
     def route(self, service: str, method: str, path: str) -> RouteMeter:
         """Returns the meter of a route; `path` is as declared, with names in braces."""

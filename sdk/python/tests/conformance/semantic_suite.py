@@ -94,15 +94,15 @@ class SemanticSuite(ABC):
         for scope in users:
             (hit,) = (await recall.knowledge(scope, SearchBody(query="night train"))).hits
             assert hit.content.endswith(f"Its number is {users.index(scope)}.")
-        assert metrics.index_bytes == sum(weighed)
+        assert metrics.memories.index_bytes == sum(weighed)
         assert len(weighed) == len(users), "a search weighs what it has used, not all there is"
 
         least = max(weighed)
         small = Recall(record.store.memories, record.limits, 10 * least, None, metrics)
         for scope in [*users, *users]:
             assert (await small.knowledge(scope, SearchBody(query="night train"))).hits
-            assert metrics.index_bytes <= 10 * least
-        assert sum(metrics.indexes_dropped.values().values()) >= len(users)
+            assert metrics.memories.index_bytes <= 10 * least
+        assert sum(metrics.memories.indexes_dropped.values().values()) >= len(users)
 
     @pytest.mark.behaviour("knowledge.nothing")
     async def test_nothing_found_is_not_nothing_stored(self, record: Record) -> None:

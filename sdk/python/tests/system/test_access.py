@@ -13,8 +13,8 @@ import pytest
 from platform_process import PlatformProcess
 from running import WAIT, Raw
 
+from soorma_platform.assembly import Platform
 from soorma_platform.http import Application
-from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
 
 ACCESS = """

@@ -19,10 +19,10 @@ from platform_process import PlatformProcess
 from running import WAIT, Raw, unique
 
 from soorma_common.identity import DELIVERIES, ROLES
+from soorma_platform.assembly import Platform
 from soorma_platform.http import Application, Endpoint
 from soorma_platform.identity import Access
 from soorma_platform.identity.credentials import fresh_key
-from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
 
 KEYS = {

@@ -18,7 +18,7 @@ from platform_process import PlatformProcess
 from running import Raw, Seen, eventually, path_of, unique
 
 from soorma import Agent, ClientConfig, EventClient, PlatformContext, WorkflowState
-from soorma_platform.runtime import Platform
+from soorma_platform.assembly import Platform
 from soorma_platform.settings import Settings
 
 SERVICES = ("registry", "events", "memory", "identity")

@@ -59,7 +59,7 @@ async def test_what_was_recalled_is_no_new_statement(
     else:
         assert (stored.content, stored.stated, stored.is_recalled) == (text, 0, True)
         assert stored.derived_from == [first]
-    counts = soorma_platform._platform.metrics.memories.values()
+    counts = soorma_platform._platform.metrics.memories.stored.values()
     assert counts["recalled",] == 1
     await memory.delete_knowledge(first)
     with pytest.raises(NotFound):

@@ -116,7 +116,7 @@ async def test_the_rest_of_the_text_stays_and_is_found() -> None:
         assert again == passage_id, (
             "texts that differ in a secret alone are equal as they are stored"
         )
-        counts = platform._platform.metrics.secrets.values()
+        counts = platform._platform.metrics.memories.secrets.values()
         assert counts == {("AWS access key", "redacted"): 3, ("card number", "redacted"): 1}
 
 
@@ -185,7 +185,9 @@ async def test_a_refusal_says_where_and_what_but_not_the_secret(refusing: LocalP
     assert caught.value.operation == 2
     assert [one async for one in memory.list_knowledge()] == []
     assert files_with(refusing, KEY) == []
-    assert refusing._platform.metrics.secrets.values() == {("AWS access key", "refused"): 7}
+    assert refusing._platform.metrics.memories.secrets.values() == {
+        ("AWS access key", "refused"): 7
+    }
 
 
 @pytest.mark.behaviour("secrets.refused")

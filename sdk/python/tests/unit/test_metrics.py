@@ -45,9 +45,9 @@ def test_a_value_belongs_to_the_first_bound_that_it_is_not_above(value: float, p
 
 def test_what_is_known_begins_at_zero() -> None:
     metrics = Metrics()
-    assert metrics.commits.values() == {("http",): 0, ("handler",): 0}
-    assert metrics.fenced.values() == {(): 0}
-    assert set(metrics.published.values()) == {(topic.value,) for topic in Topic}
+    assert metrics.commits.made.values() == {("http",): 0, ("handler",): 0}
+    assert metrics.commits.fenced.values() == {(): 0}
+    assert set(metrics.commits.published.values()) == {(topic.value,) for topic in Topic}
 
 
 def test_a_route_has_one_meter() -> None:

@@ -51,7 +51,7 @@ async def test_a_released_key_goes_to_whoever_asked_first(
     held: Reservations, metrics: Metrics
 ) -> None:
     tasks = [await waiting(held, f"{number}", "b") for number in range(3)]
-    assert metrics.commits_waiting == 3
+    assert metrics.commits.waiting == 3
     held.release("first")
     for number, task in enumerate(tasks):
         assert await in_time(task)
@@ -59,9 +59,9 @@ async def test_a_released_key_goes_to_whoever_asked_first(
         assert not any(later.done() for later in tasks[number + 1 :])
         held.release(f"{number}")
     assert not held
-    assert metrics.commits_waiting == 0
-    assert metrics.reservations.values() == {(): 4}
-    assert metrics.reservations_expired.values() == {(): 0}
+    assert metrics.commits.waiting == 0
+    assert metrics.commits.reservations.values() == {(): 4}
+    assert metrics.commits.reservations_expired.values() == {(): 0}
 
 
 @pytest.mark.behaviour("handlers.turns-end")
@@ -106,7 +106,7 @@ async def test_who_is_not_heard_of_loses_all_its_turns_at_once(
     heir = await waiting(held, "heir", "alive")
     assert await in_time(heir)
     assert [await in_time(task) for task in frozen] == [False] * 20
-    assert metrics.reservations_expired.values() == {(): 1}, "not one after the other"
+    assert metrics.commits.reservations_expired.values() == {(): 1}, "not one after the other"
 
 
 @pytest.mark.behaviour("handlers.turns-end")

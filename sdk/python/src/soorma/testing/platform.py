@@ -35,11 +35,11 @@ from soorma_common.groups import DeadLetterInfo
 from soorma_common.identity import NewKey, Role, check_new_key
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, All
 from soorma_common.topics import TopicLike, check_topic
+from soorma_platform.assembly import Platform
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.identity.credentials import split
 from soorma_platform.identity.keys import created_in, revoked_in
-from soorma_platform.runtime import Platform
 from soorma_platform.services.groups import dead_letter_info
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite.inspection import Inspection
@@ -132,7 +132,7 @@ class LocalPlatform:
         body = NewKey(name=name, role=role, **fields)
         check_new_key(body)
         created = await created_in(self._platform.store, body)
-        await self._platform.keyring.follow()
+        await self._platform.identity.keyring.follow()
         return created.credential
 
     async def revoke(self, credential: str) -> None:
@@ -141,7 +141,7 @@ class LocalPlatform:
         if parts is None:
             raise InvalidRequest("this is no credential of a key; see `platform.key`")
         await revoked_in(self._platform.store, parts[0])
-        await self._platform.keyring.follow()
+        await self._platform.identity.keyring.follow()
 
     def context_of(
         self,

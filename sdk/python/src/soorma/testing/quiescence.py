@@ -13,8 +13,8 @@ from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import LocalSocket, Network
 from soorma_common.errors import TimedOut
+from soorma_platform.assembly import Platform
 from soorma_platform.engine.publishing import covers
-from soorma_platform.runtime import Platform
 from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
 
 LOOK_AGAIN_SECONDS = 0.02

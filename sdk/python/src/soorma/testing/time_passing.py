@@ -9,9 +9,9 @@ from soorma.memory.renewal import LEASE_SECONDS, PlaceRenewer
 from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
+from soorma_platform.assembly import Platform
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import LEASE_SHARE
-from soorma_platform.runtime import Platform
 from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.sqlite.inspection import Inspection
 
@@ -45,9 +45,9 @@ class TimePassing:
             self._announce()
         while await self._platform.upkeep.step():
             pass
-        await self._platform.keyring.follow()
-        if self._platform.tokens is not None:
-            self._platform.tokens.end_invalid()
+        await self._platform.identity.keyring.follow()
+        if self._platform.identity.tokens is not None:
+            self._platform.identity.tokens.end_invalid()
         self._platform.bus.notify(Notice(groups=self._record.groups(), timers=True))
         self._network.touch()
 

@@ -142,7 +142,7 @@ class Application:
         metrics = metrics or Metrics()
         self._scrape = Scrape(health, metrics)
         self._nowhere = metrics.route(name, "other", "other")
-        self._refusals = metrics.refusals
+        self._refusals = metrics.door.unauthorized
         self._table: Table[_Served] = Table()
         for endpoint in self.endpoints:
             meter = metrics.route(name, endpoint.method, endpoint.path)

@@ -41,7 +41,7 @@ class Scrape:
 
         Raises Unavailable if the store cannot be read.
         """
-        counted = [(counter, set(counter.values())) for counter in self._metrics.of_groups]
+        counted = [(counter, set(counter.values())) for counter in self._metrics.groups.counters]
         standing = await self._health.standing()
         groups = by_name(standing.groups)
         for counter, before in counted:
@@ -139,7 +139,7 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
             family.add_metric(labels, value)
         yield family
     about = "Commits of handlers that wait for their turn at a key."
-    yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits_waiting)
+    yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits.waiting)
     yield from _of_keys(metrics)
     yield from _of_memories(metrics)
 
@@ -148,7 +148,7 @@ def _of_keys(metrics: Metrics) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
     family = GaugeMetricFamily("soorma_keys", "API keys, by their state.", labels=["state"])
-    for state, count in metrics.keys().items():
+    for state, count in metrics.door.keys().items():
         family.add_metric([state], count)
     yield family
 
@@ -156,24 +156,25 @@ def _of_keys(metrics: Metrics) -> Iterator[Metric]:
 def _of_memories(metrics: Metrics) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415
 
-    if metrics.embedding_model:
+    counts = metrics.memories
+    if counts.embedding_model:
         yield InfoMetricFamily(
             "soorma_memory_embedding_model",
             "The embedding model in use.",
-            {"model": metrics.embedding_model},
+            {"model": counts.embedding_model},
         )
     about = "Parts of memories that wait to be embedded; 10,000 stands for more."
-    yield GaugeMetricFamily("soorma_memory_parts_unembedded", about, metrics.unembedded)
-    since = metrics.embedding_failing_since
+    yield GaugeMetricFamily("soorma_memory_parts_unembedded", about, counts.unembedded)
+    since = counts.embedding_failing_since
     yield GaugeMetricFamily(
         "soorma_memory_embedding_failing_seconds",
         "Seconds since the embedding model began to fail, 0 if its last call succeeded.",
         0.0 if since is None else time.monotonic() - since,
     )
     about = "Memory of the indexes of memories that are kept."
-    yield GaugeMetricFamily("soorma_memory_index_bytes", about, metrics.index_bytes)
+    yield GaugeMetricFamily("soorma_memory_index_bytes", about, counts.index_bytes)
     about = "Memory that they may take: SOORMA_INDEX_BYTES."
-    yield GaugeMetricFamily("soorma_memory_index_limit_bytes", about, metrics.index_bytes_limit)
+    yield GaugeMetricFamily("soorma_memory_index_limit_bytes", about, counts.index_bytes_limit)
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:

@@ -382,7 +382,7 @@ class AgentConnection:
         if claimed.suspect is not None and (reason := verdict(claimed.suspect)) is not None:
             await self._give_up(claimed, reason)
             return
-        self._committer.metrics.deliveries.add(self._hello.agent)
+        self._committer.metrics.groups.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
         plan = await self._plan_of(claimed)
         is_late = not handler.ended_plans and is_unwanted(
@@ -544,7 +544,7 @@ class AgentConnection:
     async def _fail(self, frame: FailFrame) -> None:
         claimed = self._in_hand.get(frame.fence)
         if claimed is None:
-            self._committer.metrics.fenced.add()
+            self._committer.metrics.commits.fenced.add()
             log.warning(
                 "failure fenced, its delivery was given to another agent",
                 group=self._hello.agent,

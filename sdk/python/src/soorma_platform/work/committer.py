@@ -241,7 +241,7 @@ class Committer:
         try:
             await self._payloads.check(scope.tenant_id, events)
         except InvalidPayload:
-            self.metrics.payloads_refused.add()
+            self.metrics.commits.payloads_refused.add()
             raise
 
     async def _check_in_turns(self, commit: Commit) -> None:
@@ -305,7 +305,7 @@ class Committer:
         try:
             check_reads(command.commit, plans, self.limits)
         except Conflict:
-            self.metrics.conflicts.add("handler")
+            self.metrics.commits.conflicts.add("handler")
             raise
 
     async def _fresh(self, scope: Scope, keys: list[ReservedKey]) -> list[FreshEntry]:
@@ -329,22 +329,22 @@ class Committer:
         try:
             outcome = await self._store.transact(command)
         except Conflict:
-            self.metrics.conflicts.add(source)
+            self.metrics.commits.conflicts.add(source)
             raise
         except Fenced:
-            self.metrics.fenced.add()
+            self.metrics.commits.fenced.add()
             log.warning("commit fenced, nothing of it was written", **_of_commit(command))
             raise
         if not outcome.is_replay:
-            self.metrics.commits.add(source)
+            self.metrics.commits.made.add(source)
             self._count_published(outcome.topics)
             for done in outcome.committed.memories or ():
-                self.metrics.memories.add(done.outcome)
+                self.metrics.memories.stored.add(done.outcome)
         return outcome.committed
 
     def _count_published(self, topics: list[str]) -> None:
         for topic in topics:
-            self.metrics.published.add(topic)
+            self.metrics.commits.published.add(topic)
 
     async def fail(
         self,
@@ -379,7 +379,7 @@ class Committer:
         try:
             outcome = await self._store.transact(command)
         except Fenced:
-            self.metrics.fenced.add()
+            self.metrics.commits.fenced.add()
             log.warning(
                 "failure fenced, its delivery was given to another agent", **_of(scope, plan_id)
             )
@@ -395,7 +395,7 @@ class Committer:
         try:
             await self._store.transact(command)
         except Fenced:
-            self.metrics.fenced.add()
+            self.metrics.commits.fenced.add()
             self.reservations.release(fence)
             raise
 
@@ -404,7 +404,7 @@ class Committer:
         self.reservations.release(fence)
         row = await self._store.transact(DiscardDelivery(scope, fence))
         if row is not None:
-            self.metrics.discarded.add(row.group)
+            self.metrics.groups.discarded.add(row.group)
             log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, outcome: FailureOutcome) -> None:
@@ -414,10 +414,10 @@ class Committer:
             case Became.DEFERRED:
                 log.info("event deferred, it is delivered again", **_of_delivery(row))
             case Became.RETRIED:
-                self.metrics.retries.add(row.group)
+                self.metrics.groups.retries.add(row.group)
                 log.info("attempt failed, the event is delivered again", **_of_delivery(row))
             case Became.DEAD_LETTER:
-                self.metrics.dead_letters.add(row.group)
+                self.metrics.groups.dead_letters.add(row.group)
                 log.warning("event given up, it is a dead letter now", **_of_delivery(row))
             case Became.DISCARDED:
                 pass

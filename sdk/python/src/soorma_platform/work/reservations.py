@@ -192,7 +192,7 @@ class Reservations:
             self._prolong(turn)
             return True
         turn.waiting = asyncio.get_running_loop().create_future()
-        self._metrics.commits_waiting += 1
+        self._metrics.commits.waiting += 1
         try:
             return await turn.waiting
         except asyncio.CancelledError:
@@ -200,7 +200,7 @@ class Reservations:
             raise
         finally:
             turn.waiting = None
-            self._metrics.commits_waiting -= 1
+            self._metrics.commits.waiting -= 1
 
     def holds(self, fence: str, keys: Iterable[ReservedKey]) -> bool:
         """Returns True if a delivery holds all of these keys now."""
@@ -248,7 +248,7 @@ class Reservations:
 
     def _begin(self, granted: list[Turn]) -> None:
         for turn in granted:
-            self._metrics.reservations.add()
+            self._metrics.commits.reservations.add()
             self._prolong(turn)
             # One timer for a turn, which looks again: `renew` is called often.
             if turn.timer is None:
@@ -271,6 +271,6 @@ class Reservations:
         if left > 0:
             self._watch(turn, left)
             return
-        self._metrics.reservations_expired.add()
+        self._metrics.commits.reservations_expired.add()
         # The other turns of a process that stands still would expire one after the other.
         self._let_go(turn.owner)

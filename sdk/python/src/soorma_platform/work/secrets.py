@@ -107,11 +107,11 @@ class SecretDoor:
             else:
                 kinds = self._redact(operations)
         except SecretFound as found:
-            self._metrics.secrets.add(found.kind, "refused")
+            self._metrics.memories.secrets.add(found.kind, "refused")
             self._count(scope, 0, 1)
             raise
         for kind in kinds:  # here, as each number is written by one thread
-            self._metrics.secrets.add(kind, "redacted")
+            self._metrics.memories.secrets.add(kind, "redacted")
         if kinds:
             self._count(scope, len(kinds), 0)
             for _ in check_memories(operations, limits):

@@ -64,4 +64,4 @@ class Timekeeper:
             )
             raise
         if topic is not None:
-            self._metrics.published.add(topic)
+            self._metrics.commits.published.add(topic)

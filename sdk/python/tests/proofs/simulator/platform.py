@@ -13,10 +13,10 @@ import apsw
 from simulator.network import Network
 from simulator.world import Process, World
 from soorma_common.limits import Limits
+from soorma_platform.assembly import Platform
 from soorma_platform.clock import STANDSTILL_SECONDS
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
-from soorma_platform.runtime import Platform
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore, deaths

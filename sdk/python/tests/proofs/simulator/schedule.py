@@ -19,8 +19,8 @@ import invariants
 import soorma.agents.agent
 import soorma.runtime.attempts
 import soorma.runtime.session
+import soorma_platform.assembly
 import soorma_platform.buses.in_process
-import soorma_platform.runtime
 import soorma_platform.services.events
 import soorma_platform.work.committer
 import soorma_platform.work.payloads
@@ -237,7 +237,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
     replaced: list[tuple[object, str, object]] = [
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
         (soorma_platform.work.committer, "os", SimpleNamespace(urandom=ids.randbytes)),
-        (soorma_platform.runtime, "open_store", machine.open_store),
+        (soorma_platform.assembly, "open_store", machine.open_store),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (
             soorma_platform.buses.in_process,

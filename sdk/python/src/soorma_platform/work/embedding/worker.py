@@ -55,7 +55,7 @@ class Embedding:
         self._store = store
         self._bus = bus
         self.embedder = embedder
-        self._metrics.embedding_model = embedder.name
+        self._metrics.memories.embedding_model = embedder.name
         self._kept: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
         """by collection, so that nobody can find out what others have stored"""
         self._model: int | None = None
@@ -95,7 +95,7 @@ class Embedding:
         if not await self._store.count(ANY_MODEL, 1):
             return 0  # nothing was ever stored: the model need not be known there
         model = await self.model()
-        self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
+        self._metrics.memories.unembedded = await self._store.count(model, MOST_WAITING)
         embedded = await self.step(model)
         if not embedded:
             await self._store.sweep(model, SWEPT)
@@ -127,7 +127,7 @@ class Embedding:
                 (part, unpacked(one)) for part, one in zip(parts, vectors, strict=True) if one
             ]
         for _ in parts:
-            self._metrics.embedded.add()
+            self._metrics.memories.embedded.add()
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
 
@@ -154,11 +154,11 @@ class Embedding:
         except TextRefused:  # of one text: that says nothing of others
             raise
         except Exception:
-            self._metrics.embedding_failures.add()
-            if self._metrics.embedding_failing_since is None:
-                self._metrics.embedding_failing_since = time.monotonic()
+            self._metrics.memories.embedding_failures.add()
+            if self._metrics.memories.embedding_failing_since is None:
+                self._metrics.memories.embedding_failing_since = time.monotonic()
             raise
-        self._metrics.embedding_failing_since = None
+        self._metrics.memories.embedding_failing_since = None
         return made
 
     async def left(self, collection: int, model: int) -> int:

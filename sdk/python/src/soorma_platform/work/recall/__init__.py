@@ -46,7 +46,7 @@ class Recall:
     async def knowledge(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query that the user may read."""
         hits = await self._knowledge.search(scope, body)
-        self._metrics.searches.add("semantic", hits.mode)
+        self._metrics.memories.searches.add("semantic", hits.mode)
         return hits
 
     async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
@@ -57,11 +57,11 @@ class Recall:
         """Returns the procedures for an agent and a context, the most successful first."""
         hits = await self._procedures.search(scope, body)
         if body.context is not None:
-            self._metrics.searches.add("procedural", hits.mode)
+            self._metrics.memories.searches.add("procedural", hits.mode)
         return hits
 
     async def interactions(self, scope: Scope, body: SaidSearch) -> SaidHits:
         """Returns the best interactions of a user for a query."""
         hits = await self._interactions.search(scope, body)
-        self._metrics.searches.add("episodic", hits.mode)
+        self._metrics.memories.searches.add("episodic", hits.mode)
         return hits

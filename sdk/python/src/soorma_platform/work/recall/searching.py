@@ -61,7 +61,7 @@ class Searching:
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
-        self._metrics.index_bytes_limit = most_bytes
+        self._metrics.memories.index_bytes_limit = most_bytes
         self._passages = passages
         self._most_bytes = most_bytes
         self._embedding = embedding
@@ -242,7 +242,7 @@ class Searching:
                 one.nbytes = size
         if self._bytes > self._most_bytes:
             self._drop_some()
-        self._metrics.index_bytes = self._bytes
+        self._metrics.memories.index_bytes = self._bytes
 
     def _drop_some(self) -> None:
         """Drops the indexes that were not searched for the longest time, but for the last one."""
@@ -256,7 +256,7 @@ class Searching:
                 size -= one.nbytes
         for one in dropped:
             del self._kept[one.collection]
-            self._metrics.indexes_dropped.add()
+            self._metrics.memories.indexes_dropped.add()
         self._bytes = size
 
 
