@@ -117,6 +117,19 @@ class Unauthorized(SoormaError):
     status = 401
 
 
+class TooManyAttempts(Unauthorized):
+    """No valid credential, once more, from an address that has tried too often without one.
+
+    A valid one is accepted from there at any time. After `retry_after` seconds the next try without
+    one is told again what is wrong with it alone.
+    """
+
+    retry_after: float
+
+    code = "too_many_attempts"
+    status = 429
+
+
 class Forbidden(SoormaError):
     """The caller may not do that; with a credential, `key` is the id of its key.
 
@@ -292,6 +305,21 @@ class Unavailable(SoormaError, ConnectionError):
 
     code = "unavailable"
     status = 503
+
+
+class TooManyRequests(Unavailable):
+    """The tenant has used up its quota `limit`, which is `maximum`; nothing was done.
+
+    After `retry_after` seconds there is room again; it is None if nobody can say when, as for
+    connections. The SDK waits for it by itself, within the time of its retries.
+    """
+
+    limit: str
+    maximum: int
+    retry_after: float | None
+
+    code = "too_many_requests"
+    status = 429
 
 
 class ProtocolMismatch(SoormaError):

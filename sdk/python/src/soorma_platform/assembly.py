@@ -16,7 +16,9 @@ from soorma_platform.http.guard import ClosedGuard, Guard, OpenGuard
 from soorma_platform.http.hosts import PublicHosts
 from soorma_platform.http.peers import TrustedProxies
 from soorma_platform.identity.bootstrap import SETTING
+from soorma_platform.identity.failures import FailedAttempts
 from soorma_platform.identity.opening import IdentityParts
+from soorma_platform.identity.traffic import Traffic
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.audit_log import audit_log_endpoints
@@ -59,6 +61,9 @@ class Platform:
         self._patterns = read_patterns(settings.memory_secret_patterns)
         self.identity = IdentityParts(settings.access, settings.bootstrap_keys, settings.oidc)
         self.metrics = Metrics()
+        self._traffic = Traffic(
+            settings.quotas, self.metrics.door, FailedAttempts(settings.failed_attempts)
+        )
         self.bus = InProcessBus()
         self._clock = clock
         self.services: dict[str, AsgiApp] = {}
@@ -77,7 +82,10 @@ class Platform:
         )
         self._payloads = PayloadCheck(store.registry, settings.payload_check)
         secrets = SecretDoor(settings.memory_secrets, self._patterns, metrics)
-        committer = Committer(store, settings.limits, self._payloads, metrics, secrets)
+        committer = Committer(
+            store, settings.limits, self._payloads, metrics, secrets, self._traffic
+        )
+        await committer.open()
         await self.identity.open(store, bus, committer.holders)
         metrics.door.keys = self.identity.keyring.counts
         embedding = self._open_embedding()
@@ -145,7 +153,7 @@ class Platform:
         self.services = {NAME: gateway, **behind}
         guard = guard_of(settings)
         for service in (gateway, *behind.values()):
-            service.guard = guard
+            service.guard, service.traffic = guard, self._traffic
 
     async def __aexit__(
         self,

@@ -186,6 +186,23 @@ class DoorMeters(Meters):
             "Requests refused as they had no valid credential.",
             known=[()],
         )
+        self.forbidden = Counter(
+            "soorma_forbidden",
+            "Requests refused as their credential does not permit them.",
+            known=[()],
+        )
+        self.too_many = Counter(
+            "soorma_too_many_requests",
+            "Requests and commits refused as a quota of their tenant was used up, by quota.",
+            "limit",
+            known=[("requests",), ("events",), ("connections",)],
+        )
+        self.used = Counter(
+            "soorma_credentials_used",
+            "Requests and sockets that were admitted, by the kind of their credential.",
+            "kind",
+            known=[("key",), ("token",)],
+        )
 
 
 class GroupMeters(Meters):

@@ -19,7 +19,9 @@ from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
+from soorma_platform.identity.failures import DEFAULT_ATTEMPTS
 from soorma_platform.identity.oidc import OidcSettings
+from soorma_platform.identity.quotas import Quotas
 from soorma_platform.listening import (
     CERT_SETTING,
     HOSTS_SETTING,
@@ -52,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True):
     of collections that are searched. `embeddings` is `auto` (the offline model if it is installed),
     `offline`, `none`, or the address of an API with `embeddings_model` behind it. A session without
     an interaction for `session_idle` is idle; 0: never. `outlives_plan` are the memories that
-    outlive a purged plan. `memory_secret_patterns` names a file.
+    outlive a purged plan. `memory_secret_patterns` names a file. After `failed_attempts` without a
+    valid credential in a minute, those of an address are refused unseen.
     """
 
     def __repr__(self) -> str:
@@ -86,7 +89,9 @@ class Settings(msgspec.Struct, frozen=True):
     embeddings_key: str = ""
     session_idle: float = IDLE_SECONDS
     outlives_plan: Outliving = "all"
+    failed_attempts: int = DEFAULT_ATTEMPTS
     limits: Limits = Limits()
+    quotas: Quotas = Quotas()
     retention: Retention = Retention()
     oidc: OidcSettings | None = None
 
@@ -167,6 +172,7 @@ class Settings(msgspec.Struct, frozen=True):
             "memory_secrets": env.get("SOORMA_MEMORY_SECRETS") or None,
             "memory_secret_patterns": env.get(FILE_SETTING) or None,
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
+            "failed_attempts": _read(env, "SOORMA_FAILED_ATTEMPTS", int),
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,
             "log_format": env.get("SOORMA_LOG_FORMAT") or None,
         }
@@ -179,6 +185,7 @@ class Settings(msgspec.Struct, frozen=True):
         return cls(
             **values,
             limits=_group(env, "SOORMA_LIMIT_", Limits),
+            quotas=_group(env, "SOORMA_QUOTA_", Quotas),
             retention=_group(env, "SOORMA_KEEP_", Retention),
             oidc=OidcSettings.from_env(env),
         )

@@ -36,6 +36,8 @@ from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.rows.plans import HistoryRow, PlanRow
+from soorma_platform.identity.quotas import Quotas
+from soorma_platform.identity.traffic import Traffic
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.directory import Directory
 from soorma_platform.services.groups import (
@@ -185,13 +187,17 @@ class Record:
         self.notices: list[Notice] = []
         self._opener = opener
         self._lease = lease
+        self._traffic = Traffic()
 
     async def open(self) -> None:
         """Opens the store, or opens it again after `close`."""
         self.store = await self._opener(self.notices.append, clock=self.clock, lease=self._lease)
         self.directory = Directory(self.store)
         self._payloads = PayloadCheck(self.store.registry)
-        self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
+        self._committer = Committer(
+            self.store, self.limits, self._payloads, Metrics(), traffic=self._traffic
+        )
+        await self._committer.open()
         self.recall = Recall(self.store.memories, self.limits, LARGEST_INDEX)
         self._upkeep: dict[Retention, Upkeep] = {}
 
@@ -199,6 +205,12 @@ class Record:
         """Closes the store."""
         await self._payloads.close()
         await self.store.close()
+
+    async def limit(self, **quotas: int) -> None:
+        """Opens it again, with quotas for each tenant."""
+        await self.close()
+        self._traffic = Traffic(Quotas(**quotas))
+        await self.open()
 
     async def reopen(self) -> None:
         """Ends the platform and starts it again on the same record."""

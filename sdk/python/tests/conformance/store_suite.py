@@ -33,6 +33,7 @@ from periods_suite import PeriodsSuite
 from plans_suite import PlansSuite
 from procedural_suite import ProceduralSuite
 from quarantine_suite import QuarantineSuite
+from quota_suite import QuotaSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
 from semantic_suite import SemanticSuite
@@ -111,6 +112,7 @@ class StoreSuite(
     EpisodicSuite,
     MemoryLifeSuite,
     ProceduralSuite,
+    QuotaSuite,
     QuarantineSuite,
     JoiningSuite,
     KeysSuite,

@@ -24,6 +24,9 @@ TESTS = "only tests and soorma.testing use it, on small records"
 ALLOWED: dict[str, str] = {
     "contents": COPY,
     "suspected_groups": START,
+    "count_usage_of_plans": START,
+    "count_usage_of_passages": START,
+    "count_usage_of_files": START,
     "group_standings": APART,
     "groups": APART,
     "group_replicas": APART,
@@ -80,6 +83,7 @@ def record() -> Iterator[apsw.Connection]:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for step in migrations():
             connection.execute(step)
+        connection.execute(SQL["make_usage"])
         yield connection
 
 

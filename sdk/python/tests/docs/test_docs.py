@@ -611,11 +611,17 @@ def test_the_table_of_environment_variables() -> None:
             for name in ClaimTable.__struct_fields__
         },
         "SOORMA_BOOTSTRAP_KEYS_FILE": "none",
+        "SOORMA_FAILED_ATTEMPTS": platform.failed_attempts,
         "SOORMA_TENANT_ID": "none",
         "SOORMA_USER_ID": "none",
         "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",
     }
-    for prefix, group in (("SOORMA_LIMIT_", platform.limits), ("SOORMA_KEEP_", platform.retention)):
+    groups = {
+        "SOORMA_LIMIT_": platform.limits,
+        "SOORMA_KEEP_": platform.retention,
+        "SOORMA_QUOTA_": platform.quotas,
+    }
+    for prefix, group in groups.items():
         given = {name: getattr(group, name) for name in group.__struct_fields__}
         defaults |= {
             prefix + name.upper(): "none" if value is None else int(value)

@@ -35,7 +35,8 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PlatformProcess, Any]]:
-    with closed_in(tmp_path_factory.mktemp("closed")) as closed:
+    many = str(10 * PAIRS)
+    with closed_in(tmp_path_factory.mktemp("closed"), SOORMA_FAILED_ATTEMPTS=many) as closed:
         theirs = closed.key("app", tenant_id="umbrella")
         own = closed.key("operator", tenant_id="acme")
         memory = closed.raw("memory", theirs.credential, X_User_ID="eve")

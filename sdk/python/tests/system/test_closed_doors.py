@@ -74,6 +74,8 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PlatformP
         )
     )
     env = {"SOORMA_ACCESS": "closed", "SOORMA_BOOTSTRAP_KEYS_FILE": str(file)}
+    # Each reason is to be told, not only that there were many.
+    env["SOORMA_FAILED_ATTEMPTS"] = "1000000"
     with PlatformProcess(folder, env) as platform:
         yield platform, credentials
 

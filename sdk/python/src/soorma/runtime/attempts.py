@@ -24,7 +24,7 @@ from soorma.memory.memories import PlatformMemories
 from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import check_confined
 from soorma.registry import RegistryClient
-from soorma.runtime.connection import Connection
+from soorma.runtime.connection import FIRST_DELAY, LONGEST_DELAY, Connection
 from soorma.runtime.handlers import Handler
 from soorma.runtime.harness import Harness
 from soorma.runtime.leases import LeaseKeeper
@@ -33,6 +33,7 @@ from soorma.runtime.steps import How, Record, StepResults, Steps
 from soorma.runtime.threads import Threads
 from soorma.runtime.transaction import HandlerTransaction
 from soorma.transport.calls import Caller
+from soorma.transport.pauses import Backoff, room_after
 from soorma_common.delivery import (
     LEASE_SECONDS,
     CommitFrame,
@@ -41,7 +42,7 @@ from soorma_common.delivery import (
     StepFrame,
     Welcome,
 )
-from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
+from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError, TooManyRequests
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.reasons import reason_of
@@ -507,8 +508,10 @@ class Attempts:
         """Sends the outcome of an attempt and waits until the platform has it.
 
         Only the agent itself can cancel this. Sending it again is safe: the platform returns the
-        same response to a fence the second time.
+        same response to a fence the second time. A commit for which its tenant has no room now is
+        sent again when it has, under the same lease: its handler is not run again.
         """
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         while True:
             try:
                 await self._connection.call(frame)
@@ -516,8 +519,21 @@ class Attempts:
                 if fence in self._ended:
                     raise
                 _uncancel()
+            except TooManyRequests as error:
+                pause = room_after(error, backoff)
+                log.info("the outcome of a handler waits %.2f s: %s", pause, error)
+                await self._sleep(fence, pause)
             else:
                 return
+
+    async def _sleep(self, fence: str, seconds: float) -> None:
+        """Sleeps; returns sooner if anybody but the agent itself cancels the attempt."""
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            if fence in self._ended:
+                raise
+            _uncancel()
 
 
 def _sound(after: object) -> float | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from soorma.transport.http import Socket, Transport
-from soorma.transport.pauses import Backoff
+from soorma.transport.pauses import Backoff, room_after
 from soorma_common.delivery import (
     LARGEST_FRAME,
     AgentFrame,
@@ -78,7 +78,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         while True:
             self.subscribed.clear()
-            opened_at = loop.time()
+            opened_at, pause = loop.time(), 0.0
             try:
                 async with self._transport.connect("events", "/v1/events/connect") as socket:
                     await self._open(socket)
@@ -91,9 +91,10 @@ class Connection:
                 if not announced:
                     log.warning("not connected, trying again until it works: %s", error)
                     announced = True
+                pause = room_after(error, backoff)
             finally:
                 self._socket = None
-            await asyncio.sleep(backoff.pause())
+            await asyncio.sleep(pause)
 
     async def _open(self, socket: Socket) -> None:
         await socket.send(_encode(self._hello()))

@@ -10,12 +10,12 @@ from typing import TypeAlias
 
 from soorma.config import Service
 from soorma.transport.http import Socket, Transport
-from soorma_common.errors import InvalidRequest, Unauthorized
+from soorma_common.errors import InvalidRequest, TooManyAttempts, Unauthorized
 
 ApiKey: TypeAlias = str | Callable[[], str]
 """A key, or a function that returns one and is called again when it is not accepted any more."""
 
-UNAUTHORIZED = 401
+_ATTEMPTS = f'"code":"{TooManyAttempts.code}"'.encode()
 _is_token = re.compile(r"[A-Za-z0-9._~+/=-]{1,8192}").fullmatch
 
 
@@ -40,7 +40,7 @@ class KeyedTransport:
     ) -> tuple[int, bytes]:
         sent = await self._current()
         answer = await self._transport.request(service, method, path, {**headers, **sent}, body)
-        if answer[0] == UNAUTHORIZED and (other := await self._another(sent)) is not None:
+        if _is_refused(*answer) and (other := await self._another(sent)) is not None:
             return await self._transport.request(service, method, path, {**headers, **other}, body)
         return answer
 
@@ -50,8 +50,14 @@ class KeyedTransport:
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         sent = await self._current()
         async with self._transport.stream(service, path, {**headers, **sent}) as found:
-            if found[0] != UNAUTHORIZED or (other := await self._another(sent)) is None:
+            status, pieces = found
+            if status < Unauthorized.status:
                 yield found
+                return
+            body = b"".join([piece async for piece in pieces])
+            other = await self._another(sent) if _is_refused(status, body) else None
+            if other is None:
+                yield status, _again(body)
                 return
         async with self._transport.stream(service, path, {**headers, **other}) as found:
             yield found
@@ -103,6 +109,15 @@ class KeyedTransport:
         found = _headers(self._api_key())
         self._headers = found
         return found
+
+
+def _is_refused(status: int, body: bytes) -> bool:
+    """Returns whether a response says that the key is not accepted."""
+    return status == Unauthorized.status or (status == TooManyAttempts.status and _ATTEMPTS in body)
+
+
+async def _again(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _headers(api_key: object) -> dict[str, str]:

@@ -20,11 +20,12 @@ from soorma.local import shown
 from soorma.transport.authorization import KeyedTransport
 from soorma.transport.headers import FENCE_HEADER, scope_headers
 from soorma.transport.http import HttpTransport, Transport
-from soorma.transport.pauses import Backoff
+from soorma.transport.pauses import Backoff, room_after
 from soorma.transport.sent_events import Parser
 from soorma_common.errors import (
     SoormaError,
     TimedOut,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     from_problem,
@@ -85,9 +86,9 @@ class Caller:
     ) -> bytes:
         """Makes a call and returns the body of a successful response; raises the error of another.
 
-        Raises Unavailable once the retries have run out. `patience` is how many seconds longer a
-        single response may take. A change carries an idempotency key, the same for each try, so
-        that it is made at most once.
+        Raises Unavailable once the retries have run out, or a quota has no room before. `patience`
+        is how many seconds longer a single response may take. A change carries an idempotency key,
+        the same for each try, so that it is made at most once.
         """
         headers = scope_headers(scope)
         if (under := fence or self.fence) is not None:
@@ -124,6 +125,8 @@ class Caller:
                 return checked(*answer)
             except TimedOut:
                 raise  # the platform has waited as long as it was asked to
+            except TooManyRequests as error:
+                await self._wait_for_room(error, backoff, deadline - loop.time())
             except (Unavailable, TimeoutError) as error:
                 left = deadline - loop.time()
                 if left <= 0 and not isinstance(error, Unavailable):
@@ -133,6 +136,14 @@ class Caller:
                 if left <= 0:
                     raise
                 await self._pause(min(left, backoff.pause()), tell_at - patience, service, deadline)
+
+    async def _wait_for_room(self, error: TooManyRequests, backoff: Backoff, left: float) -> None:
+        """Waits until the quota has room again; raises the error if that is too late."""
+        pause = room_after(error, backoff)
+        if pause > left:
+            raise error
+        log.info("waiting %.2f s: %s", pause, error)
+        await asyncio.sleep(pause)
 
     def _wait_on(
         self, limit: asyncio.Timeout, over: float, service: Service, deadline: float
@@ -259,11 +270,14 @@ class Caller:
                         stood = True
                         deadline = loop.time() + self._retry_seconds
                         backoff.reset()
-            except Unavailable:
+            except Unavailable as error:
                 if loop.time() >= deadline and not (for_ever and stood):
                     raise
+                pause = room_after(error, backoff)
+            else:
+                pause = backoff.pause()
             silence.begin(math.inf if for_ever and stood else deadline)
-            await asyncio.sleep(backoff.pause())
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Closes the transport."""

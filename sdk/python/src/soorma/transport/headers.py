@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
 from soorma.config import Unnamed
-from soorma_common.errors import Forbidden, Unauthorized
+from soorma_common.errors import Forbidden, TooManyAttempts, TooManyRequests, Unauthorized
 from soorma_common.names import Scope
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER, mismatch
 
@@ -49,8 +49,14 @@ def check_answer(status: int, headers: Mapping[str, str], address: str) -> None:
 
 
 def check_handshake(status: int, headers: Mapping[str, str]) -> None:
-    """Raises Unauthorized or Forbidden if a WebSocket is refused for the sake of its key."""
+    """Raises the error of a WebSocket that is refused: for the sake of its key, or of a quota."""
     why = unquote(headers.get(WHY_HEADER, ""))
+    if status == TooManyRequests.status and why:
+        seconds = headers.get("Retry-After", "")
+        wait = float(seconds) if seconds.isdecimal() else None
+        if "WWW-Authenticate" in headers:
+            raise TooManyAttempts(why, retry_after=wait)
+        raise TooManyRequests(why, retry_after=wait)
     if status == Unauthorized.status:
         raise Unauthorized(why or "the platform does not accept the key; look at SOORMA_API_KEY")
     if status == Forbidden.status and why:

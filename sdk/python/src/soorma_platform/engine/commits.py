@@ -35,6 +35,7 @@ from soorma_platform.engine.keys import check_credential
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
+from soorma_platform.engine.quotas import StoredQuota
 from soorma_platform.engine.reentrancy import MOST_LINKS, check_answerable
 from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.blocks import TokenNeed
@@ -52,6 +53,7 @@ from soorma_platform.engine.rows.keys import CredentialNeed
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
+from soorma_platform.engine.rows.usage import UsageNeed
 from soorma_platform.engine.timers import set_timer
 
 KEPT = 15 * 60_000
@@ -85,7 +87,7 @@ class ApplyCommit:
     `awaited` it publishes a request whose sender waits for the response. `shown` is the key or
     token by which it was requested: if that is not valid any more, nothing is changed. With an
     `author`, who asks for it outside of handlers, the audit has rows of the plans that it deletes
-    and of what it forgets.
+    and of what it forgets. With a `quota` it is refused if its tenant would store too much.
     """
 
     def __init__(
@@ -102,11 +104,13 @@ class ApplyCommit:
         under: str | None = None,
         shown: CredentialNeed | TokenNeed | None = None,
         author: Author | None = None,
+        quota: StoredQuota | None = None,
     ) -> None:
         self.scope = scope
         self.commit = commit
         self._shown = shown
         self._author = author
+        self._quota = quota
         self.cause = cause
         self._fingerprint = fingerprint
         self._idempotency_key = idempotency_key
@@ -185,6 +189,8 @@ class ApplyCommit:
             needs.append(self._stored_event.need())
         if self._needs_memories:
             needs += memories.needs_of(self._memories, commit.memory_reads)
+        if self._quota is not None:
+            needs.append(UsageNeed())
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
             needs.append(WaitersNeed(parent, commit.events[0].source or "", MOST_LINKS))
         return needs
@@ -254,7 +260,10 @@ class ApplyCommit:
         commit, limits = self.commit, self._limits
         writes: Writes = []
         settled = self._settle(writes, found)
+        before = None if self._quota is None else self._quota.before(found)
         plans, editors = self._edit(writes, found, None if settled is None else settled.group_id)
+        if before is not None:
+            before.check(editors, remembers=memories.adds(commit.memories))
         remembered = self._remember(writes, found, settled) if self._needs_memories else []
         cancelled = self._cancel(writes, found) if commit.cancels else []
         ended = {editor.row.plan_id for editor in editors if editor.endings}

@@ -13,8 +13,8 @@ from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.names import Scope
-from soorma_common.procedural import AnyProcedureOperation
-from soorma_common.semantic import MemoryDone
+from soorma_common.procedural import AnyProcedureOperation, StoreProcedure
+from soorma_common.semantic import MemoryDone, StoreKnowledge
 from soorma_common.topics import Topic
 from soorma_platform.engine import episodic, procedural, semantic
 from soorma_platform.engine.commands import Need, Snapshot, Writes
@@ -31,6 +31,12 @@ from soorma_platform.engine.semantic import Knowing
 Change: TypeAlias = semantic.Change | PreparedInteraction | NameSession | procedural.Change
 STORED = "memory.stored"
 """The type of the event, on system-events, that tells of what a commit has stored."""
+
+
+def adds(operations: Iterable[AnyMemoryOperation]) -> bool:
+    """Returns whether any of the operations stores something."""
+    storing = StoreKnowledge | LogInteraction | StoreProcedure
+    return any(isinstance(one, storing) for one in operations)
 
 
 class StoredEvent:

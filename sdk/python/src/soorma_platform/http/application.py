@@ -24,7 +24,7 @@ from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, WHY_HEADER
 from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
 from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.http.guard import Guard, OpenGuard
-from soorma_platform.http.requests import Request, check_once
+from soorma_platform.http.requests import Request, check_once, peer_of
 from soorma_platform.http.responses import Response, WholeResponse, problem, problem_document
 from soorma_platform.http.scrape import Scrape
 from soorma_platform.identity import (
@@ -36,11 +36,13 @@ from soorma_platform.identity import (
     check_protocol,
 )
 from soorma_platform.identity.keyring import is_revocation, revoked_error
+from soorma_platform.identity.traffic import Traffic
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.stores.ports.health import HealthStore
 
 log = Log("soorma.http")
+_LENGTH = b"content-length"
 _PUBLIC = frozenset({Access.PUBLIC})
 
 
@@ -81,6 +83,8 @@ class _Served(NamedTuple):
     run: Callable[[Request], Awaitable[Response]]
     query: frozenset[str]
     meter: RouteMeter
+    reads: bool
+    """true if its requests have a body"""
 
 
 class Application:
@@ -142,12 +146,15 @@ class Application:
         metrics = metrics or Metrics()
         self._scrape = Scrape(health, metrics)
         self._nowhere = metrics.route(name, "other", "other")
-        self._refusals = metrics.door.unauthorized
+        self._meters = metrics.door
+        self.traffic = Traffic(meters=metrics.door)
+        """without limits, unless the platform sets another"""
         self._table: Table[_Served] = Table()
         for endpoint in self.endpoints:
             meter = metrics.route(name, endpoint.method, endpoint.path)
             query = frozenset(parameter.name for parameter in endpoint.query)
-            served = _Served(endpoint.entrance, endpoint.run, query, meter)
+            reads = endpoint.body is not None
+            served = _Served(endpoint.entrance, endpoint.run, query, meter, reads)
             self._table.add(endpoint.path, endpoint.method, served, endpoint.names)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -218,16 +225,20 @@ class Application:
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
                 return self._nothing_there(request, endpoints), meter
-            (entrance, run, query, meter), names = found
-            request.principal = await self.door.admit(entrance, request.headers)
-            request.check_query(query)
+            served, names = found
+            meter = served.meter
+            principal = await self.door.admit(served.entrance, request.headers)
+            request.principal = principal
+            self.traffic.admit(principal, served.entrance, request.headers.get(_LENGTH))
+            request.check_query(served.query)
             if names:
                 request.names = names_of(names, parts)
-            return await run(request), meter
+            return await self._run(served, request), meter
         except Unauthorized as error:
-            self._refusals.add()
-            return problem(error), meter
+            return problem(self.traffic.refused(peer_of(scope), error)), meter
         except SoormaError as error:
+            if isinstance(error, Forbidden):
+                self._meters.forbidden.add()
             return problem(error), meter
         except asyncio.CancelledError as error:
             if not is_revocation(error):
@@ -242,6 +253,17 @@ class Application:
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             return problem_document(_FAULT), meter
+
+    async def _run(self, served: _Served, request: Request) -> Response:
+        owner = request.principal.owner
+        share = None if served.entrance.lasts else self.traffic.requests.of(owner)
+        try:
+            if share is None:
+                return await served.run(request)
+            return await request.in_turn(share, served.run, once_read=served.reads)
+        finally:
+            if served.reads and _LENGTH not in request.headers:
+                self.traffic.received(owner, len(request.sent))
 
     def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:
         kind, status = ("method_not_allowed", 405) if endpoints else ("not_found", 404)
@@ -263,21 +285,26 @@ class Application:
 
     async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         socket, why = self.sockets.get(scope["path"]), ""
-        if refused := self.guard.refusal(scope):
+        if unwanted := self.guard.refusal(scope):
             await receive()
-            await _refuse_socket(Forbidden(refused), scope, receive, send)
+            await _refuse_socket(Forbidden(unwanted), scope, receive, send)
             return
         if socket is not None:
             try:
                 check_once(scope["headers"])
                 headers = dict(scope["headers"])
                 check_protocol(headers)
-                principal = await self.door.admit(
-                    Entrance(socket.access, socket.scope, lasts=True), headers
-                )
-            except (ProtocolMismatch, Unauthorized, Forbidden, Unavailable) as error:
-                if isinstance(error, Unauthorized):
-                    self._refusals.add()
+                entrance = Entrance(socket.access, socket.scope, lasts=True)
+                principal = await self.door.admit(entrance, headers)
+                self.traffic.admit(principal, entrance, None)
+            except Unauthorized as error:
+                await receive()
+                refused = self.traffic.refused(peer_of(scope), error)
+                await _refuse_socket(refused, scope, receive, send)
+                return
+            except (ProtocolMismatch, Forbidden, Unavailable) as error:
+                if isinstance(error, Forbidden):
+                    self._meters.forbidden.add()
                 await receive()
                 await _refuse_socket(error, scope, receive, send)
                 return

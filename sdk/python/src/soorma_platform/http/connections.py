@@ -40,6 +40,8 @@ BODY_SECONDS = 60.0
 
 32 MiB need half a megabyte a second.
 """
+TAKING_SECONDS = 30.0
+"""Maximum seconds for which a client may take nothing of what it is sent, which is kept for it."""
 IDLE_SECONDS = 75.0
 """Seconds for which an unused connection stays open: more than the 60 s usual for proxies."""
 LINGER_SECONDS = 2.0
@@ -102,6 +104,7 @@ class ClientConnection(HttpToolsProtocol):
         self._vain_bytes = self._bytes = 0
         self._brought_body = False
         self._since = self._heard = self.loop.time()
+        self._unsent, self._taken = 0, self._heard
         self._scope_seen: object = None
         self._was_head = False
         self._why: tuple[int, str, str] | None = None
@@ -135,7 +138,17 @@ class ClientConnection(HttpToolsProtocol):
             self._vain_bytes = self._bytes
 
     def look(self, now: float) -> None:
-        """Ends a request that takes too long, and a connection that is unused for too long."""
+        """Ends a request that takes too long, and a connection that is unused for too long.
+
+        Cuts off a client that does not take its response.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent:
+            self._taken = now
+        self._unsent = unsent
+        if now - self._taken > TAKING_SECONDS:
+            self.transport.abort()
+            return
         is_head, is_body = self._is_head, self._is_body
         # Compared by identity: the next scope may be equal.
         if self.scope is not self._scope_seen or is_head is not self._was_head:

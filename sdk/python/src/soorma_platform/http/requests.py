@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -21,7 +22,8 @@ from soorma_platform.identity.door import SAID_ONCE
 from soorma_platform.percent import BLANKS, decoded
 
 LARGEST_BODY = 32 * 1024 * 1024
-LARGE = 1024 * 1024
+LARGE = 128 * 1024
+"""Bytes from which each step over all of a body has a turn of the event loop of its own."""
 MOST_PARAMETERS = 100
 _MANY_DIGITS = len(str(LARGEST_BODY))
 _PLAIN_JSON = b"application/json"
@@ -59,8 +61,10 @@ class Request:
 
     __slots__ = (
         "_asgi",
+        "_has_turn",
         "_query",
         "_receive",
+        "_share",
         "headers",
         "method",
         "names",
@@ -81,6 +85,39 @@ class Request:
         self.path: str = asgi["raw_path"].decode("latin-1")
         self.names: dict[str, str] = {}
         self.principal: Principal = ANYBODY
+        self.sent = b""
+        self._share: asyncio.Semaphore | None = None
+        self._has_turn = False
+
+    async def in_turn(
+        self,
+        share: asyncio.Semaphore,
+        respond: Callable[[Request], Awaitable[T]],
+        *,
+        once_read: bool,
+    ) -> T:
+        """Responds when the share of its tenant has room.
+
+        With `once_read`, it waits for that only when its body is there: a client that sends slowly
+        takes no room.
+        """
+        self._share = share
+        try:
+            if not once_read:
+                await self._begin_turn(share)
+            return await respond(self)
+        finally:
+            if self._has_turn:
+                share.release()
+
+    async def _begin_turn(self, share: asyncio.Semaphore) -> None:
+        await share.acquire()
+        self._has_turn = True
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, behind proxies that are trusted; empty if it has gone."""
+        return peer_of(self._asgi)
 
     @property
     def is_encrypted(self) -> bool:
@@ -150,6 +187,12 @@ class Request:
         It is returned without whitespace between its tokens, so that whatever is stored of it has
         no line breaks.
         """
+        body = await self._body()
+        if self._share is not None and not self._has_turn:
+            await self._begin_turn(self._share)
+        return body
+
+    async def _body(self) -> bytes:
         headers = self.headers
         if headers.get(b"content-type") != _PLAIN_JSON:
             self._check_media_type()
@@ -198,6 +241,11 @@ class Request:
             if coding not in plain:
                 said = f"{name.decode().title()}: {coding[:40].decode('latin-1')}"
                 raise UnsupportedMediaType(f"send the body as it is, not packed as {said!r}")
+
+
+def peer_of(asgi: AsgiScope) -> str:
+    """Returns the address of a client, behind proxies that are trusted; empty if it has gone."""
+    return (asgi.get("client") or ("", 0))[0]
 
 
 def check_once(headers: list[tuple[bytes, bytes]]) -> None:

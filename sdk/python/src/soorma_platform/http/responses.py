@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import msgspec
@@ -62,6 +63,9 @@ def problem(error: SoormaError, status: int | None = None) -> WholeResponse:
     response = problem_document({**to_problem(error), "status": status or error.status})
     if isinstance(error, Unauthorized):
         response.headers.append((b"www-authenticate", b'Bearer realm="soorma"'))  # RFC 6750
+    if (seconds := error.details.get("retry_after")) is not None:
+        # Whole seconds (RFC 9110, 10.2.3), rounded up: it is true then, too.
+        response.headers.append((b"retry-after", b"%d" % max(math.ceil(seconds), 1)))
     return response
 
 

@@ -23,18 +23,20 @@ from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_common.procedural import StoreProcedure
 from soorma_common.semantic import StoreKnowledge
 from soorma_platform.engine.checks import check_commit
-from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
+from soorma_platform.engine.commits import KEPT, ApplyCommit, CommitOutcome, check_reads
 from soorma_platform.engine.deliveries import (
     Became,
     DiscardDelivery,
     FailDelivery,
     FailureOutcome,
 )
+from soorma_platform.engine.quotas import CountUsage, StoredQuota
 from soorma_platform.engine.rows.audit_log import Author
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
 from soorma_platform.identity.credentials import Credential
+from soorma_platform.identity.traffic import Traffic
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports import Store
@@ -53,7 +55,8 @@ first time are 0, the rest is None.
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
 """Time for which a commit is checked before others get a turn."""
-LARGE_BODY = 1024 * 1024
+LARGE_BODY = 128 * 1024
+"""Bytes of a body that are checked in turns, and hashed in a thread: a millisecond of each."""
 LARGE_TEXT = 32 * 1024
 """Characters of passages that are tokenized in about a millisecond."""
 SDK_KEY = "sdk:"
@@ -119,6 +122,7 @@ class Committer:
         payloads: PayloadCheck,
         metrics: Metrics,
         secrets: SecretDoor | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._store = store
         self._payloads = payloads
@@ -127,6 +131,18 @@ class Committer:
         self.metrics = metrics
         self.holders = Holders(store.deliveries)
         self.reservations = Reservations(self.metrics)
+        self._traffic = traffic or Traffic()
+        quotas = self._traffic.quotas
+        self._quota = (
+            StoredQuota(quotas.plans, quotas.stored_bytes)
+            if quotas.plans or quotas.stored_bytes
+            else None
+        )
+
+    async def open(self) -> None:
+        """Lets the store count what tenants have stored, if there are quotas of that."""
+        if self._quota is not None:
+            await self._store.transact(CountUsage())
 
     async def commit_request(
         self,
@@ -182,6 +198,8 @@ class Committer:
         waits for the response. A handler's commit names the `replica` it runs in, and takes turns
         with others at contended keys. By the `credential` of an agent, a handler publishes no other
         events than that permits. The audit says what an `author` outside of handlers has removed.
+
+        Raises TooManyRequests, with nothing done, if its tenant has published too many events.
         """
         is_repeatable = commit.fence is not None or key is not None
         if len(body) > LARGE_BODY:
@@ -207,6 +225,7 @@ class Committer:
             under=under,
             shown=None if credential is None else credential.need,
             author=author,
+            quota=self._quota,
         )
         command.prepare(_new_id)
         if commit.memories:
@@ -216,6 +235,7 @@ class Committer:
                 for event in events:
                     credential.check_publish(event.type, event.topic)
             await self._check_payloads(scope, events)
+            self._traffic.publish(scope.tenant_id, len(events))
         committed = await (
             self._apply(command) if replica is None else self._apply_in_turn(command, replica)
         )
@@ -327,7 +347,7 @@ class Committer:
     async def _apply(self, command: ApplyCommit) -> Committed:
         source = "http" if command.commit.fence is None else "handler"
         try:
-            outcome = await self._store.transact(command)
+            outcome = await self._transact(command)
         except Conflict:
             self.metrics.commits.conflicts.add(source)
             raise
@@ -341,6 +361,15 @@ class Committer:
             for done in outcome.committed.memories or ():
                 self.metrics.memories.stored.add(done.outcome)
         return outcome.committed
+
+    async def _transact(self, command: ApplyCommit) -> CommitOutcome:
+        # Only here: whoever waits for a reservation must not keep out those who hold it.
+        share = self._traffic.commits.of(command.scope.tenant_id)
+        if share is None:
+            return await self._store.transact(command)
+        async with share:
+            # A disk that stalls for a moment must not stop the requests of other tenants.
+            return await self._store.transact(command, aside=True)
 
     def _count_published(self, topics: list[str]) -> None:
         for topic in topics:

@@ -74,7 +74,7 @@ class MemoryUpkeep:
         if self._outliving == "all":
             return True
         gone = await self._store.transact(
-            ForgetWithPlan(scope, plan_id, before, self._outliving, MOST_FORGOTTEN)
+            ForgetWithPlan(scope, plan_id, before, self._outliving, MOST_FORGOTTEN), aside=True
         )
         if any(gone):
             log.info(
@@ -91,7 +91,8 @@ class MemoryUpkeep:
         rows = await self._rows.quiet(before, STEP)
         for row in rows:
             await self._store.transact(
-                ReportIdle(row.scope, row.session_id, before, str(uuid4()), limits=self._limits)
+                ReportIdle(row.scope, row.session_id, before, str(uuid4()), limits=self._limits),
+                aside=True,
             )
         return len(rows) >= STEP
 
@@ -105,7 +106,7 @@ class MemoryUpkeep:
             by_scope[row.scope].append(row.number)
         for scope, numbers in by_scope.items():
             count = await self._store.transact(
-                ForgetAged(scope, numbers, ages.before, closed=ages.closed)
+                ForgetAged(scope, numbers, ages.before, closed=ages.closed), aside=True
             )
             _log_receipt(scope, ages, count)
         if len(rows) >= MOST_FORGOTTEN:

@@ -83,7 +83,8 @@ class Upkeep:
             if row.key is not None:
                 keys.add(row.key)
         for (scope, plan_id), keys in by_plan.items():
-            await self._store.transact(SweepExpired(scope, plan_id, keys, limits=self._limits))
+            sweep = SweepExpired(scope, plan_id, keys, limits=self._limits)
+            await self._store.transact(sweep, aside=True)
         return len(due) >= STEP
 
     async def _purge(self, before: int) -> bool:
@@ -94,7 +95,7 @@ class Upkeep:
                 more = True
                 continue
             await self._store.transact(
-                PurgePlan(row.scope, row.plan_id, before, limits=self._limits)
+                PurgePlan(row.scope, row.plan_id, before, limits=self._limits), aside=True
             )
         return more
 
@@ -105,7 +106,7 @@ class Upkeep:
             report = ReportStalled(
                 row.scope, row.plan_id, row.revision, str(uuid4()), limits=self._limits
             )
-            await self._store.transact(report)
+            await self._store.transact(report, aside=True)
             log.warning(
                 "plan stalled, nothing is in flight and it is not at its end",
                 tenant_id=row.scope.tenant_id,
@@ -121,7 +122,7 @@ class Upkeep:
         if chore is None:
             return False
         trim = TrimHistory(chore.plan, chore.incarnation, limits=self._limits)
-        if chore.kind != "trim" or await self._store.transact(trim):
+        if chore.kind != "trim" or await self._store.transact(trim, aside=True):
             await self._rows.sweep(chore, STEP)
         return True
 

@@ -58,11 +58,14 @@ class MemoryStores(Protocol):
 class Commits(Protocol):
     """The single entry for changes of the record."""
 
-    async def transact(self, command: Command[T], *, durable: bool = True) -> T:
+    async def transact(
+        self, command: Command[T], *, durable: bool = True, aside: bool = False
+    ) -> T:
         """Loads what a command needs, decides, and writes the decision; returns its outcome.
 
         All in one transaction. Returns when the decision is durable or, if it need not be, when
-        others see it. Errors raised by `decide` are raised here, and nothing is written.
+        others see it. Errors raised by `decide` are raised here, and nothing is written. While a
+        command that is `aside` waits for the disk, the event loop serves others.
         """
         ...
 

@@ -39,6 +39,7 @@ from soorma_platform.stores.sqlite import (
     steps,
     timers,
     transactions,
+    usage,
 )
 from soorma_platform.stores.sqlite.audit import SqliteAudit
 from soorma_platform.stores.sqlite.clock import RecordClock
@@ -60,7 +61,7 @@ FEW = 16
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
                            procedural, likeness, sessions, plan_memories, quarantines,
-                           keys, blocks, audit_log)  # fmt: skip
+                           keys, blocks, audit_log, usage)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -159,7 +160,9 @@ class SqliteStore:
         """True while a change is under way: accepted, and not yet reported to all it concerns."""
         return self._connections.writer.is_busy
 
-    async def transact(self, command: Command[T], *, durable: bool = True) -> T:
+    async def transact(
+        self, command: Command[T], *, durable: bool = True, aside: bool = False
+    ) -> T:
         """Loads what a command needs, decides, and writes the decision; returns its outcome."""
         clock = self._connections.clock
 
@@ -175,5 +178,6 @@ class SqliteStore:
         rows = 0
         for need in needs:
             rows += need.rows
-        outcome: T = await self._connections.writer.run(job, durable=durable, brief=rows <= FEW)
+        brief = rows <= FEW and not aside
+        outcome: T = await self._connections.writer.run(job, durable=durable, brief=brief)
         return outcome
