@@ -65,7 +65,7 @@ class Worker:
 
     def hear(self) -> list[str]:
         """Notes what was taken from it; returns the ids of the events."""
-        lost = [self.in_hand.pop(fence) for fence in self.prefetch.lost() if fence in self.in_hand]
+        lost = [self.in_hand.pop(fence) for fence in self.prefetch.lost(self.in_hand)]
         self.prefetch.freed += len(lost)
         return ids(lost)
 

@@ -381,7 +381,7 @@ class DeathsSuite:
             await other.renew()
             record.clock.advance(1)
             assert await other.take() == ["000"]
-            assert sorted(frozen.prefetch.lost()) == sorted(frozen.in_hand)
+            assert sorted(frozen.prefetch.lost(frozen.in_hand)) == sorted(frozen.in_hand)
             assert await frozen.renew() == [], "neither what is another's, nor what is free"
 
     @pytest.mark.behaviour("leases.expired")

@@ -22,6 +22,7 @@ from episodic_suite import EpisodicSuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
+from fences_suite import FencesSuite
 from history_suite import HistorySuite
 from idempotency_suite import IdempotencySuite
 from joining_suite import JoiningSuite
@@ -113,6 +114,7 @@ class StoreSuite(
     MemoryLifeSuite,
     ProceduralSuite,
     QuotaSuite,
+    FencesSuite,
     QuarantineSuite,
     JoiningSuite,
     KeysSuite,

@@ -29,7 +29,7 @@ MADE_BY_SQLITE = {"id", "number", "position"}
 FILLED_LATER = {
     "insert_delivery": {
         "alone", "aside", "attempt", "begun", "cleared", "cohort", "deaths", "died", "died_with",
-        "failures", "family", "fence", "reason", "replica", "silences", "suspect",
+        "failures", "family", "fence", "reason", "replica", "silences", "suspect", "taken_at",
     },
     "insert_dead_letter": {"id"},
     "insert_replica": {"draining"},

@@ -152,7 +152,7 @@ async def test_keys_and_plans_expire(soorma_platform: LocalPlatform) -> None:
 
 
 @pytest.mark.behaviour("testing.time", "leases.renewed")
-async def test_an_agent_at_work_keeps_its_event_for_any_time(
+async def test_an_agent_at_work_keeps_its_event_for_a_day(
     soorma_platform: LocalPlatform,
 ) -> None:
     worker, begun, go_on = Worker("slow"), asyncio.Event(), asyncio.Event()
@@ -168,14 +168,42 @@ async def test_an_agent_at_work_keeps_its_event_for_any_time(
     await soorma_platform.run(worker)
     await soorma_platform.publish("work", "action-requests")
     await begun.wait()
-    await soorma_platform.advance(8 * DAY, settle=False)
+    await soorma_platform.advance(0.99 * DAY, settle=False)
     go_on.set()
     await soorma_platform.settle()
     assert attempts == [1]
     assert len(soorma_platform.published("worked")) == 1
+    await soorma_platform.advance(7 * DAY)
     await soorma_platform.publish("work", "action-requests")  # its subscription is still there, too
     await soorma_platform.settle()
     assert len(soorma_platform.published("worked")) == 2
+
+
+@pytest.mark.behaviour("testing.time", "leases.longest")
+async def test_after_a_day_its_event_goes_to_another(soorma_platform: LocalPlatform) -> None:
+    worker, begun, over = Worker("slow"), asyncio.Event(), asyncio.Event()
+    attempts = []
+
+    @worker.on_event("work")
+    async def work(event: Any, context: Any) -> None:
+        attempts.append(context.attempt)
+        if context.attempt == 1:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                over.set()
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("work", "action-requests", plan_id="p")
+    async with asyncio.timeout(SECONDS):
+        await begun.wait()
+    await soorma_platform.advance(1.01 * DAY, settle=False)
+    async with asyncio.timeout(SECONDS):
+        await over.wait()
+    await soorma_platform.settle()
+    assert attempts == [1, 2]
+    assert await soorma_platform.dead_letters() == []
 
 
 @pytest.mark.behaviour("testing.time", "leases.fence")

@@ -15,11 +15,12 @@ from soorma.config import Service
 from soorma.testing.asgi import Exchange, SocketPipe, http_scope, socket_scope
 from soorma.testing.attempts import counted, current, uncounted
 from soorma.testing.faults import Failure, failure_of
-from soorma_common.delivery import AgentFrame, Hello, ServiceFrame, Welcome
+from soorma_common.delivery import AgentFrame, Deliver, Hello, ServiceFrame, Welcome
 from soorma_common.errors import InvalidRequest, Unavailable
 from soorma_platform.http.asgi import AsgiApp
 
 BLOCKING_SECONDS = 3.0
+_DELIVERY = b'{"frame":"deliver"'
 _ANSWERS = (b'{"frame":"commit"', b'{"frame":"fail"')
 _agent_frames = msgspec.json.Decoder(AgentFrame)
 _service_frames = msgspec.json.Decoder(ServiceFrame)
@@ -267,6 +268,8 @@ class LocalSocket(SocketPipe):
         super().__init__(service)
         self.hello: Hello | None = None
         self.replica: str | None = None
+        self.fences: set[str] = set()
+        """of what its agent was sent, and may still have in hand"""
         self._transport = transport
         self._network = network
 
@@ -299,7 +302,12 @@ class LocalSocket(SocketPipe):
         self._network.touch()
         if self.replica is None:
             welcome = _service_frames.decode(frame)
-            self.replica = welcome.replica if isinstance(welcome, Welcome) else None
+            if isinstance(welcome, Welcome):
+                self.replica, self.fences = welcome.replica, set(welcome.kept)
+        elif frame.startswith(_DELIVERY):
+            delivery = _service_frames.decode(frame)
+            assert isinstance(delivery, Deliver)  # noqa: S101 - it begins as one
+            self.fences.add(delivery.fence)
 
     @property
     def is_live(self) -> bool:

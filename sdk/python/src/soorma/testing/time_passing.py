@@ -56,13 +56,13 @@ class TimePassing:
         rows, settings = self._record.outstanding(), self._platform.settings
         for socket in self._network.sockets:
             if socket.is_live and socket.replica and (hello := socket.hello):
-                own = [row for row in rows if row.replica == socket.replica and row.fence]
-                fences, family = (
-                    [row.fence or "" for row in own],
-                    next((row.family for row in own), None),
-                )
+                own = (row.family for row in rows if row.replica == socket.replica)
                 store = self._platform.store
-                await store.deliveries.renew(socket.replica, fences, lease, family)
+                socket.fences = set(
+                    await store.deliveries.renew(
+                        socket.replica, list(socket.fences), lease, next(own, None)
+                    )
+                )
                 await subscribe(store, hello.owner, hello.agent, hello.subscriptions)
         for transport in list(self._network.transports):
             if not transport.is_frozen and not transport.is_dead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from soorma_common.errors import Fenced, IdempotencyMismatch
+from soorma_platform.engine.rows.fences import hashed
 from soorma_platform.engine.rows.idempotency import StoredResponse
 
 
@@ -12,7 +13,7 @@ def key_of(idempotency_key: str | None, fence: str | None) -> str | None:
     It is the fence of the commit's delivery, else the idempotency key.
     """
     if fence:
-        return f"fence:{fence}"
+        return f"fence:{hashed(fence)}"
     return None if idempotency_key is None else f"key:{idempotency_key}"
 
 

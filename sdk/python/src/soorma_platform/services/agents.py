@@ -346,7 +346,7 @@ class AgentConnection:
         return Held(cause, Scope(claimed.tenant_id, claimed.user_id), self._family)
 
     def _forget_lost(self) -> None:
-        for fence in self._prefetch.lost():
+        for fence in self._prefetch.lost(self._in_hand):
             self._forget(fence)
 
     async def _patience(self) -> float:

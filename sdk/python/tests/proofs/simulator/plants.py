@@ -96,8 +96,7 @@ def _reword(patch: pytest.MonkeyPatch, query: str, old: str, new: str) -> None:
 def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
     """Renewals by an agent at work are received, but do not prolong its leases."""
     for query in ("renew", "renew_on_the_way"):
-        ends = "CASE WHEN silences THEN ?3 ELSE ?2 END"
-        _reword(patch, query, f"ready_at = {ends}", f"ready_at = coalesce(ready_at, {ends})")
+        _reword(patch, query, "ready_at = min(", "ready_at = min(ready_at, ")
 
 
 def turn_kept(patch: pytest.MonkeyPatch) -> None:
@@ -150,7 +149,7 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """A previous holder of a delivery may still record its steps, and the last result counts."""
     seen = _remember_deliveries(patch, commits_too=False)
     # nor does its connection hear that it has it no more
-    patch.setattr(Prefetch, "lost", lambda _: [])
+    patch.setattr(Prefetch, "lost", lambda *_: [])
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     decide = RecordStep.decide
 
@@ -210,7 +209,7 @@ def slot_never_freed(patch: pytest.MonkeyPatch) -> None:
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
     """Deliveries taken from a silent agent still occupy its room."""
-    patch.setattr(Prefetch, "lost", lambda _: [])
+    patch.setattr(Prefetch, "lost", lambda *_: [])
 
 
 def silence_unnoticed(patch: pytest.MonkeyPatch) -> None:

@@ -54,15 +54,13 @@ class Disk:
     keeps_the_last_commit: ClassVar[bool] = True
     """a fault to be planted: a crash undoes the last commit, although it was confirmed"""
 
-    def __init__(self, ids: Callable[[int], bytes]) -> None:
-        self._ids = ids
+    def __init__(self) -> None:
         self._image: bytes | None = None
         self.connection = self._of(empty_record())
 
     def _of(self, image: bytes) -> apsw.Connection:
         connection = apsw.Connection(":memory:")
         connection.deserialize("main", image)
-        connection.create_scalar_function("randomblob", self._ids, 1)
         return connection
 
     def before_commit(self, *, durable: bool, power_cut_planned: bool) -> None:
@@ -238,11 +236,9 @@ class Clocks:
 class Machine:
     """The platform's machine: it crashes and comes back, and its clock jumps."""
 
-    def __init__(
-        self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits
-    ) -> None:
+    def __init__(self, world: World, network: Network, limits: Limits) -> None:
         self.world = world
-        self.disk = Disk(ids)
+        self.disk = Disk()
         self.power_cut_planned = False
         self.power_was_cut = False
         self.crash_in_commit: int | None = None

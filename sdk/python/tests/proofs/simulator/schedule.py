@@ -36,6 +36,7 @@ from soorma import ClientConfig, PlatformContext
 from soorma.transport.calls import Caller
 from soorma_common.limits import Limits
 from soorma_platform.buses.protocol import bells
+from soorma_platform.stores.sqlite import claims
 
 LONGEST = 900.0
 """Seconds of the world's time that faults may take."""
@@ -119,10 +120,7 @@ class _Schedule:
         self.world = world
         self.outcome = Outcome(world.seed, [kind.name for kind in chosen])
         self.network = Network(world)
-        ids = Random(f"{world.seed} ids")
-        self.machine = Machine(
-            world, self.network, ids.randbytes, Limits(plan_idle_seconds=100_000)
-        )
+        self.machine = Machine(world, self.network, Limits(plan_idle_seconds=100_000))
         size = world.dice.randint(1, 3)
         self.workloads = [kind(Stage(world, self.machine, kind.name, size)) for kind in chosen]
         self._driving = 0
@@ -237,6 +235,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
     replaced: list[tuple[object, str, object]] = [
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
         (soorma_platform.work.committer, "os", SimpleNamespace(urandom=ids.randbytes)),
+        (claims, "secrets", SimpleNamespace(token_hex=lambda size: ids.randbytes(size).hex())),
         (soorma_platform.assembly, "open_store", machine.open_store),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import msgspec
 
 from soorma_common.delivery import RecordedStep
 from soorma_platform.engine.rows.deliveries import DeliveryRow, HolderRow
+from soorma_platform.engine.rows.fences import hashed
 from soorma_platform.engine.rows.plans import EntryRow, PlanRow
 
 LARGEST_CLAIM = 16
@@ -133,12 +135,18 @@ class Prefetch:
         self._filled.extend(claimed)
 
     def lose(self, fences: list[str]) -> None:
-        """Notes deliveries that the replica no longer has in hand, once that is committed."""
+        """Notes deliveries that the replica no longer has in hand, once that is committed.
+
+        Their fences are hashed, as the record has them.
+        """
         self._lost.extend(fences)
 
-    def lost(self) -> list[str]:
-        """Returns the fences of deliveries taken from it since the last call."""
-        return [self._lost.popleft() for _ in range(len(self._lost))]
+    def lost(self, in_hand: Iterable[str]) -> list[str]:
+        """Returns which of the fences in hand were taken from it since the last call."""
+        if not self._lost:
+            return []
+        gone = {self._lost.popleft() for _ in range(len(self._lost))}
+        return [fence for fence in in_hand if hashed(fence) in gone]
 
     def take(self) -> list[Claimed]:
         """Returns the deliveries claimed for it since the last call."""
@@ -162,6 +170,8 @@ class DeliveryStore(Protocol):
         `prefetch.take()` then returns them. At most LARGEST_CLAIM at once, and none for a replica
         that is not noted, or was silent for two thirds of its lease: a frozen agent must not
         collect what others could do.
+
+        None stays in the same hands for more than 24 h.
 
         First, deliveries whose lease has expired become ready: their process is dead or frozen,
         which counts as a death of each. An event with which a process went silent once has a

@@ -6,6 +6,7 @@ writer.
 
 from __future__ import annotations
 
+import secrets
 from typing import NamedTuple
 
 import apsw
@@ -13,6 +14,7 @@ import apsw
 from soorma_common.names import Scope
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.deliveries import DeliveryRow
+from soorma_platform.engine.rows.fences import BYTES, LONGEST_MS, hashed
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import short_lease
 from soorma_platform.stores.ports.deliveries import SNAPSHOT_BYTES, SNAPSHOT_KEYS, Claimed, Prefetch
@@ -25,7 +27,6 @@ class _Taken(NamedTuple):
     """A delivery that was just claimed."""
 
     id: int
-    fence: str
     attempt: int
     subscription_id: int
     position: int
@@ -96,7 +97,7 @@ def claim_suspect(connection: apsw.Connection, moment: Moment, prefetch: Prefetc
     if chosen is None:
         return []
     taker = (prefetch.replica, prefetch.family)
-    row = _claim_suspect.one(connection, chosen, *lease_ends(now, prefetch.lease), *taker)
+    row = _claim_suspect.one(connection, chosen, *lease_ends(now, prefetch.lease), *taker, now)
     if row is None:
         return []
     taken = _claimed(connection, moment, prefetch, row)
@@ -122,8 +123,10 @@ def _claimed(
 ) -> Claimed:
     event = _claimed_event.one(connection, row.subscription_id, row.position)
     assert event is not None  # noqa: S101 - a delivery has one
+    fence = secrets.token_hex(BYTES)
+    execute(connection, "set_fence", hashed(fence), row.id)
     taken = Claimed(
-        fence=row.fence,
+        fence=fence,
         attempt=row.attempt,
         group_id=event.group_id,
         subscription_id=row.subscription_id,
@@ -167,21 +170,23 @@ def renew(
     """
     execute(connection, "hear_replica", moment.uptime, replica)
     execute(connection, "hear_agent", moment.wall, moment.uptime, replica)
-    execute(connection, "renew_on_the_way", replica, *ends)
-    return [fence for fence in fences if value(connection, "renew", fence, *ends, family)]
+    execute(connection, "renew_on_the_way", replica, *ends, LONGEST_MS)
+    how = (*ends, family, LONGEST_MS, moment.uptime)
+    return [fence for fence in fences if value(connection, "renew", hashed(fence), *how)]
 
 
 def resume(
     connection: apsw.Connection,
     fences: list[str],
+    now: int,
     until: int,
     replica: str,
     family: str | None,
     group_id: int | None,
 ) -> list[Claimed]:
     """Leaves deliveries with an agent that is back; returns those with valid fences."""
-    taker = (until, replica, family, group_id)
-    kept = [fence for fence in fences if value(connection, "resume", fence, *taker)]
+    how = (until, replica, family, group_id, LONGEST_MS, now)
+    kept = [fence for fence in fences if value(connection, "resume", hashed(fence), *how)]
     return [_resumed(fence, row) for fence in kept if (row := delivery(connection, fence))]
 
 
@@ -210,5 +215,5 @@ def release(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
     for fence in fences:
         if row := delivery(connection, fence):
             notice.groups.add(row.group_id)
-            execute(connection, "release_delivery", fence, now)
+            execute(connection, "release_delivery", hashed(fence), now)
     return notice

@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.rows.fences import LONGEST_MS, hashed
 from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_lease
 from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
@@ -94,6 +95,8 @@ def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]
             since = now - row.heard_at
             found = free(connection, now, replica, SILENT, None if since >= lease else now)
             freed[replica] = found._replace(is_silent=since >= short_lease(lease))
+    if freed:  # until another has the delivery, a late commit counts, but not for ever
+        execute(connection, "end_fences", now - LONGEST_MS)
     return freed
 
 
@@ -108,7 +111,7 @@ def rejoin(
 
     `agent` is its process, instance and replica; `running` are the fences that it has.
     """
-    names = msgspec.json.encode(list(running)).decode()
+    names = msgspec.json.encode([hashed(fence) for fence in running]).decode()
     groups = values(connection, "return_unreceived", now, *agent, names, group_id)
     execute(connection, "forget_former_replicas", *agent, group_id)
     return set(groups)

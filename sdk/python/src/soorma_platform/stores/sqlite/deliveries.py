@@ -24,6 +24,7 @@ from soorma_platform.engine.rows.deliveries import (
     WaitersFound,
     WaitersNeed,
 )
+from soorma_platform.engine.rows.fences import hashed
 from soorma_platform.stores.sqlite import events, plans, sagas
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
@@ -36,7 +37,7 @@ _insert_dead_letter = Mutation("insert_dead_letter", DeliveryRow, DeadLetterRow)
 
 def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:
     """Returns the delivery under a fence, with its event and the next one in its lane."""
-    return _delivery.one(connection, fence)
+    return _delivery.one(connection, hashed(fence))
 
 
 def load(loading: Loading, need: DeliveryNeed) -> None:
@@ -54,7 +55,8 @@ def load(loading: Loading, need: DeliveryNeed) -> None:
 
 def load_fence(loading: Loading, need: FenceNeed) -> None:
     """Loads for whom the holder of a fence acts: a fraction of the whole delivery."""
-    loading.found.part(FenceFound).scope = _scope_in_hand.one(loading.connection, need.fence)
+    scope = _scope_in_hand.one(loading.connection, hashed(need.fence))
+    loading.found.part(FenceFound).scope = scope
 
 
 def load_waiters(loading: Loading, need: WaitersNeed) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import apsw
 
 from soorma_platform.engine.rows.deliveries import HolderRow
+from soorma_platform.engine.rows.fences import hashed
 from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.sqlite import claims
 from soorma_platform.stores.sqlite.connections import Connections
@@ -65,8 +66,9 @@ class SqliteDeliveries:
         group_id: int | None = None,
     ) -> list[Claimed]:
         def job(connection: apsw.Connection) -> list[Claimed]:
-            self._prefetches.lease_until(until := self._connections.uptime() + round(lease * 1000))
-            return claims.resume(connection, fences, until, replica, family, group_id)
+            now = self._connections.uptime()
+            self._prefetches.lease_until(until := now + round(lease * 1000))
+            return claims.resume(connection, fences, now, until, replica, family, group_id)
 
         return await self._connections.change(job, durable=False)
 
@@ -77,4 +79,4 @@ class SqliteDeliveries:
 
     async def holder(self, fence: str) -> HolderRow | None:
         with self._connections.reads() as connection:
-            return _holder.one(connection, fence)
+            return _holder.one(connection, hashed(fence))

@@ -28,6 +28,9 @@ SET deaths = deaths + 1, silences = silences + (?4 = 2), died = ?4, died_with = 
 WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
 RETURNING group_id, fence, suspect IS NOT NULL AS is_suspect;
 
+-- name: end_fences
+UPDATE deliveries SET fence = NULL WHERE fence IS NOT NULL AND replica IS NULL AND taken_at <= ?;
+
 -- name: return_unreceived
 UPDATE deliveries
     -- An agent that is back names all that it has; the rest of what it was sent has not reached it.
