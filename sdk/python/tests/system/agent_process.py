@@ -32,7 +32,15 @@ runpy.run_path(path, run_name="__main__")
 class AgentProcess:
     """One replica. Its attempts are read from its own log, which outlives it."""
 
-    def __init__(self, name: str, platform: PlatformProcess, log: Path, *, pause: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        platform: PlatformProcess,
+        log: Path,
+        *,
+        pause: float,
+        api_key: str | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         env = clean_environment(
@@ -41,6 +49,7 @@ class AgentProcess:
             SOORMA_REGISTRY_URL=platform.registry_url,
             SOORMA_LOG_LEVEL="debug",
             TASK_SECONDS=str(4 * pause),
+            **({} if api_key is None else {"SOORMA_API_KEY": api_key}),
         )
         self._begun: dict[bytes, str] = {}
         self._unread = b""

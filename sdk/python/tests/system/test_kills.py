@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from agent_process import AgentProcess
+from closed_platform import closed_in
 from depth import at_depth
 from platform_process import PlatformProcess
 from proofs.invariants import check_file
@@ -23,15 +24,17 @@ from proofs.invariants import check_file
 from soorma import ClientConfig, Event, EventClient, MemoryClient, WorkflowState
 from soorma.context import caller_for
 from soorma.transport.calls import Caller
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 
 NAMES = ("planner", "worker", "coordinator")
 REPLICAS = 2
 PAUSE = 0.04
-GOALS, KILLS = at_depth((1, 18), (200, 100))
+GOALS, KILLS = at_depth((1, 18), (100, 50))
 """At least so many of each."""
 GOALS_AT_ONCE = 8
 PLATFORM_KILL_EVERY = at_depth(6, 8)
-SECONDS = at_depth(100, 300)
+SECONDS = at_depth(100, 200)
+ACCESS = at_depth(("closed",), ("open", "closed"))
 ACTIONS = [
     "planning.started",
     "workflow.started",
@@ -45,16 +48,16 @@ ACTIONS = [
 class Fleet:
     """Two replicas of each agent; a killed one is replaced."""
 
-    def __init__(self, platform: PlatformProcess, folder: Path) -> None:
-        self._platform = platform
+    def __init__(self, hunted: Hunted, folder: Path) -> None:
+        self._hunted = hunted
         self._folder = folder
         self._numbers = itertools.count(1)
         self.agents = [self._start(name) for name in NAMES for _ in range(REPLICAS)]
 
     def _start(self, name: str) -> AgentProcess:
-        return AgentProcess(
-            name, self._platform, self._folder / f"{name}-{next(self._numbers)}.log", pause=PAUSE
-        )
+        log = self._folder / f"{name}-{next(self._numbers)}.log"
+        platform, key = self._hunted.platform, self._hunted.agent
+        return AgentProcess(name, platform, log, pause=PAUSE, api_key=key)
 
     def kill_one(self, dice: random.Random) -> list[str]:
         """Kills a replica inside a handler and starts another; returns the interrupted attempts."""
@@ -81,19 +84,33 @@ def _may_die(attempts: list[str]) -> bool:
     return bool(attempts) and all(int(attempt.rpartition(" ")[2]) < 3 for attempt in attempts)
 
 
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
+class Hunted(NamedTuple):
+    """The platform, and keys for its agents and its clients if it is closed."""
+
+    platform: PlatformProcess
+    agent: str | None = None
+    app: str | None = None
+
+
+@pytest.fixture(params=ACCESS)
+def hunted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hunted]:
     """A short lease: an agent killed while the platform is away is noticed by its lease alone."""
     folder = tmp_path / "platform"
     folder.mkdir()
-    with PlatformProcess(folder, env={"SOORMA_LEASE_SECONDS": "8"}) as running:
-        yield running
+    if request.param == "open":
+        with PlatformProcess(folder, env={"SOORMA_LEASE_SECONDS": "8"}) as running:
+            yield Hunted(running)
+        return
+    with closed_in(folder, SOORMA_LEASE_SECONDS="8") as closed:
+        agent = closed.key("agent", agents=["*"], subscribe=["*"], publish=["*"])
+        app = closed.key("app", tenant_id=DEFAULT_TENANT, user_id=DEFAULT_USER)
+        yield Hunted(closed.platform, agent.credential, app.credential)
 
 
 @pytest.fixture
-def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(hunted: Hunted, tmp_path: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        agents = Fleet(platform, tmp_path)
+        agents = Fleet(hunted, tmp_path)
         stack.callback(agents.stop)
         yield agents
 
@@ -150,10 +167,13 @@ async def completions(
 @pytest.mark.proof
 @pytest.mark.behaviour("handlers.kills-of-everything")
 @pytest.mark.timeout(SECONDS + 60)
-async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet: Fleet) -> None:
+async def test_goals_complete_once_under_kills(hunted: Hunted, fleet: Fleet) -> None:
+    platform = hunted.platform
     seed = random.randrange(2**32)
     dice = random.Random(seed)
-    config = ClientConfig(platform.memory_url, platform.events_url, retry_seconds=30)
+    config = ClientConfig(
+        platform.memory_url, platform.events_url, retry_seconds=30, api_key=hunted.app
+    )
     goals: list[str] = []
     acknowledged: list[int] = []
     enough = asyncio.Event()
