@@ -32,10 +32,10 @@ class Job(msgspec.Struct, omit_defaults=True):
     """The requests to send.
 
     In `path` and `body`, `<n>` is the request's number, `<k>` that modulo `keys`, `<c>` the number
-    of the connection, and `<pad>` that many bytes of text; `head` are further headers. With `rate`,
-    the load is open: requests begin at random times, that many a second on average, whether or not
-    earlier ones got a response, and each latency counts from the time at which the request should
-    have begun.
+    of the connection, and `<pad>` that many bytes of text; `head` are further headers, or one of
+    `heads` in turn. With `rate`, the load is open: requests begin at random times, that many a
+    second on average, whether or not earlier ones got a response, and each latency counts from the
+    time at which the request should have begun.
     """
 
     url: str
@@ -50,6 +50,7 @@ class Job(msgspec.Struct, omit_defaults=True):
     rate: float = 0.0
     server: int = 0
     head: str = ""
+    heads: list[str] = []
 
 
 class Result(msgspec.Struct):
@@ -165,7 +166,8 @@ class _Run:
 
         head = (
             f"{job.method} {fill(job.path)} HTTP/1.1\r\n"
-            f"Host: {self._host}:{self._port}\r\n{SCOPE}{job.head}"
+            f"Host: {self._host}:{self._port}\r\n{SCOPE}"
+            f"{job.heads[number % len(job.heads)] if job.heads else job.head}"
         )
         if not job.body:
             return f"{head}\r\n".encode()

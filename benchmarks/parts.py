@@ -33,7 +33,7 @@ try:
 except ImportError:  # nor has it keys
     _doors: Measures = ()
 else:
-    _doors = (over_doors.keyed_requests, over_doors.keyed_events)
+    _doors = (over_doors.keyed_requests, over_doors.token_requests, over_doors.keyed_events)
 
 PARTS: dict[str, Measures] = {
     "cpu": (over_http.cost_per_request,),

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURED = Path(os.environ.get("BENCH_CHECKOUT") or ROOT)
 """The checkout that is measured: a comparison measures two, with the same benchmarks."""
 EXAMPLE = MEASURED / "examples" / "05-memory-working"
-sys.path.insert(0, str(ROOT / "sdk" / "python" / "tests" / "system"))
+for _tests in ("tests", "tests/system"):
+    sys.path.insert(0, str(ROOT / "sdk" / "python" / _tests))
 
 from platform_process import PlatformProcess, clean_environment  # noqa: E402 - not installed
 
@@ -39,6 +40,7 @@ class How(TypedDict, total=False):
     first: int
     rate: float
     head: str
+    heads: list[str]
 
 
 class Stage:

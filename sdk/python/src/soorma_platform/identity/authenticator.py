@@ -23,6 +23,10 @@ class CredentialCheck(Protocol):
         """
         ...
 
+    def is_valid(self, credential: Credential) -> bool:
+        """Returns whether a credential that was valid before is so now."""
+        ...
+
     def admit(self, credential: Credential) -> None:
         """Notes the running task as admitted: it is cancelled once the credential is not valid."""
         ...
@@ -37,6 +41,10 @@ class Tokens(Protocol):
 
     async def credential(self, token: str) -> TokenCredential:
         """Returns what a token permits; raises Unauthorized if it is not valid."""
+        ...
+
+    def is_valid(self, credential: TokenCredential) -> bool:
+        """Returns whether a token that was valid before is so now."""
         ...
 
     def admit(self, credential: TokenCredential) -> None:
@@ -64,6 +72,11 @@ class Authenticator:
         if token is None:
             return await self._keyring.credential(authorization)
         return await self._tokens.credential(token)
+
+    def is_valid(self, credential: Credential) -> bool:
+        if isinstance(credential, TokenCredential):
+            return self._tokens.is_valid(credential)
+        return self._keyring.is_valid(credential)
 
     def admit(self, credential: Credential) -> None:
         if isinstance(credential, TokenCredential):

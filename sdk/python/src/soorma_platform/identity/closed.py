@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Protocol
+
+import msgspec
 
 from soorma_common.errors import Fenced, Forbidden, InvalidRequest, Unauthorized, Unavailable
 from soorma_common.identity import SCOPES
@@ -28,8 +31,17 @@ from soorma_platform.identity.door import (
 from soorma_platform.identity.sessions import BrowserSessions, token_in
 
 _IDENTIFYING = (AUTHORIZATION, TENANT, USER, FENCE)
+CACHE_SECONDS = 60.0
 MOST_KNOWN = 4_096
 """Principals kept, by the headers that name them: to check all anew is a quarter of a read."""
+
+
+class _Known(msgspec.Struct):
+    """The principal of certain headers, and the epoch as of which its credential was valid."""
+
+    epoch: int
+    credential: Credential
+    principal: Principal
 
 
 class InHandOf(Protocol):
@@ -66,8 +78,8 @@ class ClosedDoor:
         self._check = check
         self._sessions = sessions
         self._holders = holders
-        self._known: dict[tuple[bytes | None, ...], Principal] = {}
-        self._epoch = -1
+        self._known: dict[tuple[bytes | None, ...], _Known] = {}
+        self._forget_at = 0.0
 
     async def admit(self, entrance: Entrance, headers: Mapping[bytes, bytes]) -> Principal:
         """Returns the principal of a request.
@@ -107,22 +119,33 @@ class ClosedDoor:
     async def _requested(self, headers: Mapping[bytes, bytes]) -> Principal:
         """Returns the principal that the headers name, of a credential that is valid.
 
-        What was found is kept until the credentials are looked through again: for a second.
+        What was found is kept for a minute. Each time that the credentials were looked through
+        meanwhile, for a revocation or an expiry, it is asked once more whether its own is valid.
         """
-        if self._epoch != self._check.epoch:
-            self._known.clear()
-            self._epoch = self._check.epoch
+        epoch = self._check.epoch
         named = (*map(headers.get, _IDENTIFYING),)
         known = self._known.get(named)
-        if known is None:
-            shown = headers.get(AUTHORIZATION)
-            credential = await self._check.credential(
-                None if shown is None else shown.decode("latin-1")
-            )
-            known = _requested(credential, headers)
-            if len(self._known) < MOST_KNOWN and self._epoch == self._check.epoch:
-                self._known[named] = known
-        return known
+        if known is not None:
+            if known.epoch == epoch:
+                return known.principal
+            if self._check.is_valid(known.credential) and time.monotonic() < self._forget_at:
+                known.epoch = epoch
+                return known.principal
+        shown = headers.get(AUTHORIZATION)
+        credential = await self._check.credential(
+            None if shown is None else shown.decode("latin-1")
+        )
+        principal = _requested(credential, headers)
+        self._keep(named, _Known(epoch, credential, principal))
+        return principal
+
+    def _keep(self, named: tuple[bytes | None, ...], known: _Known) -> None:
+        now = time.monotonic()
+        if now >= self._forget_at:
+            self._known.clear()
+            self._forget_at = now + CACHE_SECONDS
+        if len(self._known) < MOST_KNOWN or named in self._known:
+            self._known[named] = known
 
     async def _in_delivery(self, credential: Credential, requested: Principal) -> Principal:
         """Returns the principal of a handler: it acts for the user of its event."""

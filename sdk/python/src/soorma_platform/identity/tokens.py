@@ -81,6 +81,15 @@ class TokenCheck:
         self._check_now(found.credential)
         return found.credential
 
+    def is_valid(self, credential: TokenCredential) -> bool:
+        """Returns whether a token that was verified is not expired, blocked, or without its key."""
+        now = self._now()
+        return (
+            now < credential.expires_at
+            and not self._is_blocked(credential, now)
+            and self._keys.publishes(credential.signed_by)
+        )
+
     def admit(self, credential: TokenCredential) -> None:
         """Notes the running task as admitted: it is cancelled once the token is not valid."""
         self._admissions.add(credential)
@@ -88,7 +97,7 @@ class TokenCheck:
     def end_invalid(self) -> None:
         """Ends what was admitted with a token that has expired, is blocked, or lost its key."""
         self.epoch += 1
-        self._admissions.end(self._is_valid)
+        self._admissions.end(self.is_valid)
 
     async def follow(self) -> None:
         """Learns of blocks, and ends what was admitted with a token that is not valid now."""
@@ -142,14 +151,6 @@ class TokenCheck:
     def _is_blocked(self, credential: TokenCredential, now: int) -> bool:
         return self._blocks.is_blocked(
             credential.issuer, str(credential.owner), credential.name, credential.jti, now
-        )
-
-    def _is_valid(self, credential: TokenCredential) -> bool:
-        now = self._now()
-        return (
-            now < credential.expires_at
-            and not self._is_blocked(credential, now)
-            and self._keys.publishes(credential.signed_by)
         )
 
 
