@@ -87,7 +87,7 @@ class Platform:
         )
         await committer.open()
         await self.identity.open(store, bus, committer.holders)
-        metrics.door.keys = self.identity.keyring.counts
+        self.identity.meter(metrics.door)
         embedding = self._open_embedding()
         recall = Recall(store.memories, settings.limits, settings.index_bytes, embedding, metrics)
         if embedding is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from soorma_common.topics import Topic
 
@@ -175,12 +175,21 @@ class MemoryMeters(Meters):
         )
 
 
+class IssuerStanding(NamedTuple):
+    """The keys of the issuer that are known, and the seconds for which they cannot be fetched."""
+
+    keys: int
+    failing_seconds: float
+
+
 class DoorMeters(Meters):
-    """Who was not let in."""
+    """Who was let in, and who was not."""
 
     def __init__(self) -> None:
         self.keys: Callable[[], Mapping[str, int]] = dict
         """counts the keys by their state"""
+        self.issuer: Callable[[], IssuerStanding] = lambda: IssuerStanding(0, 0.0)
+        """tells how it is with the issuer's keys, if there is an issuer"""
         self.unauthorized = Counter(
             "soorma_unauthorized",
             "Requests refused as they had no valid credential.",

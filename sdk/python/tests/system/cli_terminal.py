@@ -72,6 +72,9 @@ COMMANDS = [
     ("keys", "list"),
     ("keys", "rotate", "key"),
     ("keys", "revoke", "key", "--yes"),
+    ("blocks", "create", "--user", "alice"),
+    ("blocks", "list"),
+    ("blocks", "lift", "block"),
 ]
 """Every command on data, with the arguments that it needs."""
 

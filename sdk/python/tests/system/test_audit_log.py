@@ -13,6 +13,7 @@ from cli_shell import Shell
 from closed_platform import Closed, Key, closed_in
 from running import WAIT, Answer, eventually, unique
 
+from soorma.cli.exits import Exit
 from soorma_common.protocol import PROTOCOL
 
 SEA = "The sea is salty."
@@ -192,3 +193,12 @@ def test_the_command_lists_it(shell: Shell) -> None:
     few = shell.soorma("audit", "--limit", "1")
     assert "there are older ones" in few.stderr
     assert "nobody has done anything" in shell.soorma("audit", "--action", "plan.deleted").stderr
+    shell.soorma("dev", "--stop")
+    beside = ("audit", "--database", ".soorma/soorma.db")
+    assert shell.soorma(*beside).stdout == table
+    assert json.loads(shell.soorma(*beside, "--tenant", "acme", "--json").stdout) == found
+    assert "there are older ones" in shell.soorma(*beside, "--limit", "1").stderr
+    assert (
+        "there is no database"
+        in shell.soorma("audit", "--database", "none.db", exits=Exit.DATABASE).stderr
+    )

@@ -8,9 +8,11 @@ import signal
 import socket
 import sqlite3
 import sys
+import urllib.error
+import urllib.request
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
@@ -20,7 +22,7 @@ from pathlib import Path
 import pytest
 from cli_doctor_report import Report, doctor, here
 from cli_shell import SECONDS, SOORMA, Shell, eventually, keep, read_until
-from platform_process import EVENTS_PORT, PlatformProcess
+from platform_process import EVENTS_PORT, MEMORY_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
 from soorma import Agent, Reject
@@ -640,6 +642,28 @@ def test_keys_that_expire_soon_or_are_of_another_role(shell: Shell) -> None:
     report = doctor(shell, SOORMA_API_KEY=viewer, SOORMA_TENANT_ID="t")
     assert report.one("key")["found"] == "short (viewer)"
     assert not report.of("keys")
+
+
+@pytest.mark.behaviour("doctor.platform", "identity.metrics")
+def test_an_issuer_that_cannot_be_reached_and_a_quota_that_was_used_up(shell: Shell) -> None:
+    shell.soorma(
+        "dev", "--secure", SOORMA_OIDC_ISSUER="http://127.0.0.1:9", SOORMA_OIDC_AUDIENCE="a",
+        SOORMA_QUOTA_REQUESTS="1",
+    )  # fmt: skip
+    key = shell.soorma("keys", "create", "shop", "--role", "app", "--tenant", "t").stdout.strip()
+    headers = {"Authorization": f"Bearer {key}", "X-User-ID": "ann"}
+    wrong = {"Authorization": "Bearer nobody"}
+    url = f"{shell.url(MEMORY_PORT)}/v1/memory/working"
+    for each in (*[headers] * 4, *[wrong] * 200):
+        request = urllib.request.Request(url, headers=each)
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10):
+            pass
+    report = doctor(shell, exits=Exit.PROBLEMS)
+    assert report.one("issuer")["state"] == "problem"
+    assert "no token is accepted" in report.one("issuer")["found"]
+    assert "the quota of requests" in report.one("quotas")["found"]
+    assert "SOORMA_QUOTA_REQUESTS" in report.one("quotas")["next"]
+    assert "without a valid credential" in report.one("attempts")["found"]
 
 
 @pytest.mark.behaviour("doctor.platform")

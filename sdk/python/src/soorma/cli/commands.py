@@ -56,6 +56,10 @@ HOMES = {
         "soorma.cli.identity.command",
         "Create, list, rotate and revoke API keys: who may use the platform, and for what.",
     ),
+    "blocks": Home(
+        "soorma.cli.identity.blocks",
+        "Block tokens of the issuer, of a user or one by its id; list and lift the blocks.",
+    ),
     "whoami": Home(
         "soorma.cli.identity.whoami",
         "Show who the platform takes you for: the key, tenant, user and scopes of SOORMA_API_KEY.",

@@ -151,6 +151,11 @@ def _of_keys(metrics: Metrics) -> Iterator[Metric]:
     for state, count in metrics.door.keys().items():
         family.add_metric([state], count)
     yield family
+    issuer = metrics.door.issuer()
+    about = "Keys of the issuer of tokens that are known."
+    yield GaugeMetricFamily("soorma_issuer_keys", about, issuer.keys)
+    about = "Seconds for which the issuer's keys cannot be fetched, 0 if they could last time."
+    yield GaugeMetricFamily("soorma_issuer_failing_seconds", about, issuer.failing_seconds)
 
 
 def _of_memories(metrics: Metrics) -> Iterator[Metric]:

@@ -36,7 +36,7 @@ MOST_KNOWN = 4_096
 """Principals kept, by the headers that name them: to check all anew is a quarter of a read."""
 
 
-class _Known(msgspec.Struct):
+class _Admitted(msgspec.Struct):
     """The principal of certain headers, and the epoch as of which its credential was valid."""
 
     epoch: int
@@ -78,7 +78,7 @@ class ClosedDoor:
         self._check = check
         self._sessions = sessions
         self._holders = holders
-        self._known: dict[tuple[bytes | None, ...], _Known] = {}
+        self._known: dict[tuple[bytes | None, ...], _Admitted] = {}
         self._forget_at = 0.0
 
     async def admit(self, entrance: Entrance, headers: Mapping[bytes, bytes]) -> Principal:
@@ -136,10 +136,10 @@ class ClosedDoor:
             None if shown is None else shown.decode("latin-1")
         )
         principal = _requested(credential, headers)
-        self._keep(named, _Known(epoch, credential, principal))
+        self._keep(named, _Admitted(epoch, credential, principal))
         return principal
 
-    def _keep(self, named: tuple[bytes | None, ...], known: _Known) -> None:
+    def _keep(self, named: tuple[bytes | None, ...], known: _Admitted) -> None:
         now = time.monotonic()
         if now >= self._forget_at:
             self._known.clear()

@@ -19,6 +19,7 @@ from soorma_common.errors import InvalidRequest, Unauthorized, Unavailable
 from soorma_platform.identity.jose import SigningKey, signing_keys
 from soorma_platform.identity.oidc import OidcSettings, check_url
 from soorma_platform.logs import Log
+from soorma_platform.metrics import IssuerStanding
 
 FETCH_SECONDS = 5.0
 """Maximum seconds of one response."""
@@ -73,6 +74,7 @@ class Issuer:
         self._waiting = 0
         self._failure: str | None = "they were not fetched yet"
         self._fetched_at = self._known_at = -KEPT_SECONDS
+        self._failing_since: float | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def key(self, kid: str | None, algorithm: str) -> SigningKey:
@@ -87,6 +89,12 @@ class Issuer:
         if found is None:
             raise self._unknown(kid, algorithm)
         return found
+
+    def standing(self) -> IssuerStanding:
+        """Returns how many keys are known, and for how long they could not be fetched."""
+        since = self._failing_since
+        failing = 0.0 if since is None else self._monotonic() - since
+        return IssuerStanding(len(self._thumbprints), failing)
 
     def publishes(self, thumbprint: str) -> bool:
         """Returns whether a key is still one of the issuer's."""
@@ -167,10 +175,13 @@ class Issuer:
         before, self._failure = self._failure, failure
         issuer = self.settings.issuer
         if failure is None:
+            self._failing_since = None
             self._known_at = self._fetched_at
             if before is not None:
                 log.info("keys of the issuer fetched", issuer=issuer, keys=len(self._thumbprints))
             return
+        if self._failing_since is None:
+            self._failing_since = self._fetched_at
         if failure != before:
             log.warning("keys of the issuer not fetched", issuer=issuer, reason=failure)
         if self._fetched_at - self._known_at >= KEPT_SECONDS:

@@ -18,6 +18,7 @@ from soorma_platform.identity.following import Following
 from soorma_platform.identity.keyring import Keyring
 from soorma_platform.identity.oidc import OidcSettings
 from soorma_platform.identity.sessions import BrowserSessions
+from soorma_platform.metrics import DoorMeters
 from soorma_platform.stores.ports import Store
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ class IdentityParts:
         if self._is_closed:
             self.door = ClosedDoor(check, holders, self.sessions)
         self._following = Following(keyring, self.tokens, store.keys, bus)
+
+    def meter(self, meters: DoorMeters) -> None:
+        """Lets metrics count keys, and tell how it is with the issuer."""
+        meters.keys = self.keyring.counts
+        if self._issuer is not None:
+            meters.issuer = self._issuer.standing
 
     @property
     def refuses_everybody(self) -> bool:

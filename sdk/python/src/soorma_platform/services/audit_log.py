@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from soorma_common.errors import InvalidRequest
-from soorma_common.identity import AUDIT_ACTIONS, AuditEntry, AuditPage
+from soorma_common.identity import AUDIT_ACTIONS, AuditAction, AuditEntry, AuditPage
 from soorma_common.json_text import decode
+from soorma_common.names import Owner
 from soorma_common.times import time_of
 from soorma_platform import http
 from soorma_platform.engine.rows.audit_log import AuditLogRow
@@ -49,6 +50,15 @@ class _AuditLog:
         rows = await self._audit.list(http.TENANT_ID.owner(request), action, before, size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(AuditPage([_seen(row) for row in page], following))
+
+
+async def page_of(
+    audit: AuditLogStore, owner: Owner, action: AuditAction | None, limit: int
+) -> AuditPage:
+    """Returns the last rows of an audit, and where there are older ones."""
+    rows = await audit.list(owner, action, _NEWEST, limit + 1)
+    page = rows[:limit]
+    return AuditPage([_seen(row) for row in page], page[-1].id if len(rows) > limit else None)
 
 
 def _seen(row: AuditLogRow) -> AuditEntry:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from soorma.cli.doctor.agents import asked
-from soorma.cli.doctor.finding import Finding, ok, warning
+from soorma.cli.doctor.agents import asked, duration
+from soorma.cli.doctor.finding import Finding, ok, problem, warning
 from soorma.cli.doctor.scene import Scene
 from soorma_common.terminal import plain
 
@@ -15,6 +15,8 @@ SOON = timedelta(days=14)
 LONG = timedelta(days=90)
 MOST_KEYS = 1_000
 MOST_NAMED = 5
+MANY = 100
+"""Requests without a valid credential that say nothing yet."""
 
 
 def own_key(scene: Scene) -> Iterator[Finding]:
@@ -84,4 +86,46 @@ def _named(keys: list[Mapping[str, Any]]) -> str:
     return plain(f"{names}{more}")
 
 
-CHECKS = (own_key, kept_keys)
+def issuer(scene: Scene) -> Iterator[Finding]:
+    """Finds out whether the keys of the issuer of tokens can be fetched."""
+    known = scene.metric("soorma_issuer_keys").get("", 0.0)
+    seconds = scene.metric("soorma_issuer_failing_seconds").get("", 0.0)
+    if not known and not seconds:
+        return  # there is no issuer
+    if not seconds:
+        yield ok("issuer", f"{known:.0f} keys of the issuer are known")
+        return
+    advice = "see the platform's log, `keys of the issuer not fetched`, and SOORMA_OIDC_ISSUER"
+    if known:
+        told = f"its keys cannot be fetched since {duration(seconds)}; {known:.0f} are known"
+        yield warning("issuer", told, advice)
+    else:
+        told = f"no key of it is known, as none can be fetched since {duration(seconds)}"
+        yield problem("issuer", f"{told}: no token is accepted", advice)
+
+
+def refusals(scene: Scene) -> Iterator[Finding]:
+    """Reports which quotas were used up, and whether many come without a valid credential."""
+    used_up = {
+        limit: count
+        for limit, count in scene.metric("soorma_too_many_requests_total").items()
+        if count
+    }
+    for limit, count in used_up.items():
+        yield warning(
+            "quotas",
+            f"the quota of {limit} of a tenant was used up {count:,.0f} times since the start",
+            f"if that is wanted, nothing; else raise SOORMA_QUOTA_{limit.upper()}",
+        )
+    refused = scene.metric("soorma_unauthorized_total").get("", 0.0)
+    admitted = sum(scene.metric("soorma_credentials_used_total").values())
+    if refused > MANY and refused > admitted:
+        yield warning(
+            "attempts",
+            f"{refused:,.0f} requests came without a valid credential since the start, and "
+            f"{admitted:,.0f} with one",
+            "the platform's log names the address that most came from, once a minute",
+        )
+
+
+CHECKS = (own_key, kept_keys, issuer, refusals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,18 +128,37 @@ class Scene:
         return is_alive and (not opened or str(use.lock.resolve()) in opened)
 
     @cached_property
-    def metrics(self) -> MemoryMetrics | None:
-        """The metrics of the memories of the platform that responds; None without one."""
+    def metrics_text(self) -> str | None:
+        """The metrics of the platform that responds; None without one, or if they may not be read.
+
+        They are those of the whole process.
+        """
         response = self.responses.get("memory")
         if response is None or not speaks_for(response, "memory"):
             return None
-        text = connection.probe_text(
+        return connection.probe_text(
             response.address,
             "/metrics",
             seconds=PATIENCE_SECONDS,
             headers=connection.key_headers(),
         )
+
+    @cached_property
+    def metrics(self) -> MemoryMetrics | None:
+        """The metrics of the memories of the platform that responds; None without one."""
+        text = self.metrics_text
         return None if text is None else MemoryMetrics.of(text)
+
+    def metric(self, name: str) -> dict[str, float]:
+        """Returns the values of a metric of at most one label by its value, else by an empty text.
+
+        Empty if the platform does not respond, or has no such metric.
+        """
+        found = {}
+        for line in (self.metrics_text or "").splitlines():
+            if (parts := _sample(line)) is not None and parts[0] == name:
+                found[parts[1] or ""] = float(parts[2])
+        return found
 
     def expects(self, service: str) -> bool:
         """True if the service should respond: it runs here, or the environment names a platform."""
@@ -147,6 +167,14 @@ class Scene:
         return service in services.VARIABLES and any(
             self.environment.get(name) for name in services.VARIABLES.values()
         )
+
+
+_sample_of = re.compile(r'([a-z_]+)(?:\{[a-z_]+="([^"]*)"\})? (\S+)').fullmatch
+
+
+def _sample(line: str) -> tuple[str, str | None, str] | None:
+    found = _sample_of(line)
+    return None if found is None else (found[1], found[2], found[3])
 
 
 def speaks_for(response: Response, service: str) -> bool:

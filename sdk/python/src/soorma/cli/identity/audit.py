@@ -9,6 +9,7 @@ import typer
 from soorma.cli import output
 from soorma.cli.commands import command_group
 from soorma.cli.connection import PlatformConnection, on_platform
+from soorma.cli.identity.command import Database
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json
 
@@ -33,6 +34,7 @@ Examples:
   soorma audit
   soorma audit --action key.revoked --tenant acme
   soorma audit --limit 1000 --json
+  soorma audit --database /var/lib/soorma/soorma.db
 """
 
 
@@ -49,13 +51,19 @@ def audit(
     limit: Annotated[
         int, typer.Option("--limit", metavar="COUNT", help="At most so many.", min=1)
     ] = SHOWN,
+    database: Database = None,
     as_json: Json = False,
 ) -> None:
     from soorma_common.identity import AUDIT_ACTIONS  # noqa: PLC0415 - --help does without
 
     if action is not None and action not in AUDIT_ACTIONS:
         raise typer.BadParameter(f"one of {', '.join(AUDIT_ACTIONS)}", param_hint="--action")
-    found = on_platform(None, None, lambda platform: _rows(platform, action, tenant, limit))
+    if database is not None:
+        from soorma.cli.identity import record  # noqa: PLC0415
+
+        found = record.audit(database, action, tenant, limit)
+    else:
+        found = on_platform(None, None, lambda platform: _rows(platform, action, tenant, limit))
     if as_json:
         output.say_json(found)
     elif not found.entries:

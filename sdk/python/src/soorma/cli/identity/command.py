@@ -28,12 +28,12 @@ PATH = "/v1/identity/keys"
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _duration = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])").fullmatch
 
-_Database = Annotated[
+Database = Annotated[
     Path | None,
     typer.Option(
         "--database",
         metavar="FILE",
-        help="Work on this database itself, while no platform runs on it: for the first key.",
+        help="Work on this database itself, while no platform runs on it.",
     ),
 ]
 _Tenant = Annotated[
@@ -94,7 +94,7 @@ def create(
         str | None,
         typer.Option("--expires", metavar="TIME", help="Valid for so long, as 90d or 12h."),
     ] = None,
-    database: _Database = None,
+    database: Database = None,
     as_json: Json = False,
 ) -> None:
     from soorma_common.identity import ROLES, CreatedKey, NewKey  # noqa: PLC0415
@@ -133,7 +133,7 @@ def generate() -> None:
 
 
 @app.command("list", help="List keys: what they permit, until when, and when they were last used.")
-def list_keys(tenant: _Tenant = None, database: _Database = None, as_json: Json = False) -> None:
+def list_keys(tenant: _Tenant = None, database: Database = None, as_json: Json = False) -> None:
     from soorma_common.identity import ApiKeys  # noqa: PLC0415 - --help does without
 
     if database is not None:
@@ -176,7 +176,7 @@ def rotate(
     overlap: Annotated[
         str, typer.Option("--overlap", metavar="TIME", help="How long both are valid.")
     ] = "24h",
-    database: _Database = None,
+    database: Database = None,
     as_json: Json = False,
 ) -> None:
     from soorma_common.identity import CreatedKey, RotateBody  # noqa: PLC0415
@@ -203,7 +203,7 @@ def rotate(
 def revoke(
     key: _KeyId,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    database: _Database = None,
+    database: Database = None,
     as_json: Json = False,
 ) -> None:
     from soorma_common.identity import KeyInfo  # noqa: PLC0415 - --help does without

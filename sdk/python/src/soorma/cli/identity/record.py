@@ -12,7 +12,7 @@ from soorma_common.errors import SoormaError
 from soorma_common.starting import RecordInUse
 
 if TYPE_CHECKING:
-    from soorma_common.identity import CreatedKey, KeyInfo, NewKey
+    from soorma_common.identity import AuditAction, AuditPage, CreatedKey, KeyInfo, NewKey
     from soorma_platform.stores.ports import Store
 
 T = TypeVar("T")
@@ -47,6 +47,15 @@ def all_keys(database: Path) -> list[KeyInfo]:
     from soorma_platform.identity.keys import keys_in  # noqa: PLC0415 - --help does without
 
     return _on(_there(database), keys_in)
+
+
+def audit(database: Path, action: AuditAction | None, tenant: str | None, limit: int) -> AuditPage:
+    """Returns the last rows of the audit of a database."""
+    from soorma_common.names import All  # noqa: PLC0415 - --help does without
+    from soorma_platform.services.audit_log import page_of  # noqa: PLC0415
+
+    owner = All.TENANTS if tenant is None else tenant
+    return _on(_there(database), lambda store: page_of(store.audit_log, owner, action, limit))
 
 
 def _there(database: Path) -> Path:
