@@ -69,6 +69,19 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out of a sample what is a proof in whole runs only."""
+    left_out = at_depth([one for one in items if one.get_closest_marker("whole")], [])
+    if left_out and not _are_named(config):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [one for one in items if one not in left_out]
+
+
+def _are_named(config: pytest.Config) -> bool:
+    """True if single tests are asked for by their ids: then all of them run."""
+    return any("::" in argument for argument in config.args)
+
+
 def pytest_report_header() -> str:
     return f"depth: {DEPTH}, seed: {seed()} (SOORMA_SEED={seed()} repeats it)"
 

@@ -10,11 +10,6 @@ import pytest
 from doc_pages import ROOT, Block, pages
 from doc_server import PAGE, WALKED, Server, commands_of_the_page
 
-import soorma_platform
-
-HAS_TLS = (Path(soorma_platform.__file__).parent / "listening.py").exists()
-"""Whether the platform serves TLS. Until it does, that section is only read."""
-
 
 def section(title: str) -> list[str]:
     """The commands of a section that are for a server."""
@@ -32,6 +27,7 @@ def section(title: str) -> list[str]:
 
 
 @pytest.mark.proof
+@pytest.mark.whole
 @pytest.mark.timeout(300)
 @pytest.mark.behaviour("deploy.page", "docs.commands-run")
 def test_a_server_is_set_up_and_kept(tmp_path: Path) -> None:
@@ -61,8 +57,7 @@ def test_a_server_is_set_up_and_kept(tmp_path: Path) -> None:
         }
         assert {key["name"] for key in keys if "revoked_at" in key} == {"packers"}
         assert [key["name"] for key in keys].count("shop") == 2
-        if HAS_TLS:
-            tls(server)
+        tls(server)
 
 
 def tls(server: Server) -> None:

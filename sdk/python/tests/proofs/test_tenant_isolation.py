@@ -127,6 +127,7 @@ def _p99(found: list[float]) -> float:
 
 
 @pytest.mark.proof
+@pytest.mark.whole
 @pytest.mark.behaviour("quotas.isolation")
 async def test_a_noisy_tenant_holds_up_no_other(closed: Closed) -> None:
     noisy = closed.key("app", tenant_id="umbrella").credential

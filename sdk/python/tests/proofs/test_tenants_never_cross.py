@@ -15,7 +15,7 @@ from closed_platform import Closed, closed_in
 from depth import at_depth, dice
 from running import unique
 
-pytestmark = [pytest.mark.proof, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
 SERVICES = ("registry", "events", "memory", "identity")

@@ -26,6 +26,8 @@ FIGURES = [
     "server CPU per request: durable PUT of a key, 32 connections",
     "server CPU of a GET with a key, 32 connections",
     "server CPU of a PUT with a key, 32 connections",
+    "server CPU of a GET with 1,000 tokens in turn, 32 connections",
+    "server CPU of a PUT with 1,000 tokens in turn, 32 connections",
     "server CPU of an event through an agent with a key",
     "SDK `get`, one at a time, p50",
     "SDK `set`, one at a time, p50",
@@ -127,6 +129,8 @@ def bench(temporary: Path, *options: str | Path) -> subprocess.CompletedProcess[
     return done
 
 
+@pytest.mark.proof
+@pytest.mark.whole
 @pytest.mark.behaviour("costs.bench")
 @pytest.mark.timeout(SECONDS + 20)
 def test_a_run_measures_everything(tmp_path: Path) -> None:
