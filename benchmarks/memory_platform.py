@@ -14,9 +14,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of a platform leaves it out
 
@@ -25,6 +26,14 @@ from made_texts import MadeEmbedder
 
 from soorma_platform import logs, runtime
 from soorma_platform.settings import Settings
+from soorma_platform.work.embedding.protocol import Embedder
+
+try:
+    from soorma_platform import assembly
+except ImportError:  # an older checkout, measured for a comparison
+    PLACES: tuple[ModuleType, ...] = (runtime,)
+else:
+    PLACES = (runtime, assembly)
 
 FILE = "loop.json"
 PERIOD = 0.001
@@ -93,6 +102,15 @@ async def serve(settings: Settings) -> None:
     await runtime.run(settings)
 
 
+def _choose(embedder_of: Callable[..., Embedder]) -> None:
+    """Replaces the choice of an embedder, where this checkout makes it."""
+    made = [module for module in PLACES if hasattr(module, "embedder_of")]
+    if not made:
+        raise RuntimeError("nothing chooses an embedder any more: the platform takes its own")
+    for module in made:
+        vars(module)["embedder_of"] = embedder_of
+
+
 def main() -> None:
     """Runs the platform, set up by the environment."""
     from uvicorn.loops.auto import auto_loop_factory  # noqa: PLC0415 - only the process needs it
@@ -101,7 +119,7 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     folder = os.environ.get("BENCH_VECTORS")
     embedder = memories_material.GivenEmbedder(Path(folder)) if folder else MadeEmbedder()
-    vars(runtime)["embedder_of"] = lambda *_: embedder  # else the settings choose
+    _choose(lambda *_: embedder)  # else the settings choose
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(settings))
 
