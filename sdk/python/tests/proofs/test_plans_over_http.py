@@ -406,7 +406,7 @@ def test_a_life_of_plans_over_http(running: PlatformProcess, run: int) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=at_depth(40, 80),
+            max_examples=at_depth(20, 80),
             stateful_step_count=50,
             deadline=None,
             # shrinking takes minutes

@@ -23,7 +23,7 @@ from simulator.workloads import WORKLOADS
 pytestmark = [pytest.mark.proof, pytest.mark.behaviour("proofs.simulator")]
 
 ONE = os.environ.get("SOORMA_SCHEDULE")
-SHARDS, SCHEDULES = (1, 1) if ONE else at_depth((2, 40), (20, 500))
+SHARDS, SCHEDULES = (1, 1) if ONE else at_depth((2, 25), (20, 500))
 TRIES = 150
 UNPLANTED = at_depth(2, 5)
 """The number of schedules that are repeated without the planted fault."""

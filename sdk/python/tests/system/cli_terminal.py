@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import pty
@@ -13,17 +12,14 @@ import struct
 import subprocess
 import sys
 import termios
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Self
 
-import pytest
+from cli_here import run_here
 from platform_process import PlatformProcess, clean_environment
 from running import WAIT, config_of, unique
 
 from soorma import PlatformContext
-from soorma.cli import commands, main
 from soorma.cli.exits import Exit
 
 SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
@@ -79,9 +75,6 @@ COMMANDS = [
 """Every command on data, with the arguments that it needs."""
 
 
-_build = cache(commands.get_command)
-
-
 class Terminal:
     """A shell in a folder without a platform's note; the environment names platform and tenant."""
 
@@ -107,23 +100,8 @@ class Terminal:
         It runs in this process, and takes the tree of commands that an earlier one has built. That
         only spares the import and the building: the tests need hundreds of them.
         """
-        with (
-            pytest.MonkeyPatch.context() as shell,
-            TemporaryFile() as said,
-            TemporaryFile() as told,
-        ):
-            for name, file in (("stdin", io.BytesIO(stdin)), ("stdout", said), ("stderr", told)):
-                shell.setattr(sys, name, io.TextIOWrapper(file, "utf-8", write_through=True))
-            for name in os.environ.keys() - self.env.keys():
-                shell.delenv(name)
-            for name, value in {**self.env, **env}.items():
-                shell.setenv(name, value)
-            shell.chdir(self.folder)
-            shell.setattr(commands, "get_command", _build)
-            code = main.run(list(arguments))
-            for file in (said, told):
-                file.seek(0)
-            return _checked(arguments, code, exits, said.read(), told.read())
+        code, said, told = run_here(arguments, self.folder, {**self.env, **env}, stdin)
+        return _checked(arguments, code, exits, said, told)
 
     def process(self, *arguments: str, exits: Exit = Exit.OK) -> subprocess.CompletedProcess[str]:
         """Runs the command in a process of its own, concurrently with this one."""

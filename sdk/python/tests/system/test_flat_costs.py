@@ -18,7 +18,7 @@ from soorma import ClientConfig, Event, HandlerContext, PlatformContext, Worker
 from soorma_common.operations import RecordAction
 
 TOLERATED = 1.20
-MANY = at_depth(20_000, 100_000)
+MANY = at_depth(10_000, 100_000)
 ROUNDS = 400
 TRIES = 3
 """A pair of medians may be off by chance; a cost that grows is off every time."""

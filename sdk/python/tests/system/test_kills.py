@@ -29,10 +29,10 @@ from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 NAMES = ("planner", "worker", "coordinator")
 REPLICAS = 2
 PAUSE = 0.04
-GOALS, KILLS = at_depth((1, 18), (100, 50))
+GOALS, KILLS = at_depth((1, 9), (100, 50))
 """At least so many of each."""
 GOALS_AT_ONCE = 8
-PLATFORM_KILL_EVERY = at_depth(6, 8)
+PLATFORM_KILL_EVERY = at_depth(3, 8)
 SECONDS = at_depth(100, 200)
 ACCESS = at_depth(("closed",), ("open", "closed"))
 ACTIONS = [
