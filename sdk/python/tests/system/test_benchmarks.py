@@ -243,7 +243,6 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.proof
 @pytest.mark.whole
-@pytest.mark.proof
 @pytest.mark.behaviour("costs.compared")
 @pytest.mark.timeout(SECONDS + 20)
 def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> None:
