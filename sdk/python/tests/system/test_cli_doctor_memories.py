@@ -27,6 +27,7 @@ from soorma.cli.doctor.memories import checks as memories
 from soorma.cli.doctor.memories import embeddings
 from soorma.cli.doctor.scene import MemoryMetrics, Scene
 from soorma.cli.exits import Exit
+from soorma.local import Process
 from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
 from soorma_platform.work.embedding import offline
@@ -377,7 +378,9 @@ def test_an_erasure_that_somebody_holds_up(shell: Shell, monkeypatch: pytest.Mon
         assert "still in the file" in late.found
         assert "sqlite3" in late.advice
 
-        os.kill(shell.pid(), signal.SIGKILL)
+        process = Process.of(shell.pid())
+        os.kill(process.pid, signal.SIGKILL)
+        eventually(lambda: not process.is_alive())
     found = doctor(shell, **WORDS).one("erasure")
     assert found["state"] == "warning"
     assert "the bytes of 1 memories" in found["found"]
