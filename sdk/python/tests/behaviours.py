@@ -127,7 +127,15 @@ class Collected:
 
     named: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
+    def told(self) -> Named:
+        """The rows that each test names."""
+        return {test: sorted(rows) for test, rows in sorted(self.named.items())}
+
     def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Notes a test."""
+        self.note(item)
+
+    def note(self, item: pytest.Item) -> None:
         """Notes the rows that the test, its class, a base of it or its module names."""
         rows = self.named[item.nodeid.partition("[")[0].removeprefix("tests/")]
         for mark in item.iter_markers("behaviour"):
@@ -154,7 +162,11 @@ def collect() -> Named:
         code = pytest.main([*options, str(TESTS)], plugins=[found])
     if code:
         raise SystemExit(f"the tests cannot be collected: {code!r}")
-    return {test: sorted(rows) for test, rows in sorted(found.named.items())}
+    return found.told()
+
+
+COLLECTED: pytest.StashKey[Collected] = pytest.StashKey()
+"""What a run has collected, whether it selects it or not."""
 
 
 def held_by(named: Named) -> dict[str, list[str]]:

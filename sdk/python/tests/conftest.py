@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # `from depth import …` in the tests
 
+from behaviours import COLLECTED, Collected
 from depth import DEPTH, at_depth, seed
 
 # The tests start thousands of processes. Each would compile all of our modules anew if the shell
@@ -67,6 +68,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Notes the rows of behaviours.toml that a test names, even if it is deselected later."""
+    item.config.stash.setdefault(COLLECTED, Collected()).note(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

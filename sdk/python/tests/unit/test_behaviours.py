@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from behaviours import NAMING, PAGE, TESTS, Manifest, Named, held_by, page, unnamed
+from behaviours import (
+    COLLECTED,
+    NAMING,
+    PAGE,
+    TESTS,
+    Manifest,
+    Named,
+    held_by,
+    page,
+    unnamed,
+)
 
 COMMAND = "python tests/behaviours.py > ../../docs/BEHAVIOURS.md"
 
@@ -20,8 +30,10 @@ def manifest() -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def named() -> Named:
-    """Returns the names in all tests, from another process: this run may select only some."""
+def named(request: pytest.FixtureRequest) -> Named:
+    """Returns the names in all tests, from another process if this run has collected only some."""
+    if {Path(argument).resolve() for argument in request.config.args} == {TESTS}:
+        return request.config.stash[COLLECTED].told()
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, str(TESTS / "behaviours.py"), "--named"],
