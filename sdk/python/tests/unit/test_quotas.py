@@ -21,7 +21,7 @@ from soorma_common.names import All
 from soorma_platform.http.responses import problem
 from soorma_platform.identity import failures, shares
 from soorma_platform.identity.failures import FailedAttempts
-from soorma_platform.identity.quotas import LONGEST_PROMISE, Cap, Quotas, Rate
+from soorma_platform.identity.quotas import LONGEST_PROMISE, Cap, Quotas, Rate, units_of
 from soorma_platform.identity.shares import SHARE, Shares
 
 pytestmark = pytest.mark.behaviour("quotas.rates")
@@ -100,6 +100,17 @@ def test_what_is_known_late_is_paid_for_too() -> None:
     rate.charge("acme", 50, 0.0)
     assert not granted(rate, 3.9)
     assert granted(rate, 4.1)
+
+
+@pytest.mark.parametrize(
+    ("length", "units"),
+    [("0", 1), ("9999", 1), ("65535", 1), ("65536", 2), ("1048576", 17), ("33554432", 513),
+     ("99999999", 513), ("9" * 18, 513), ("9" * 5_000, 513)],
+)  # fmt: skip
+def test_a_large_body_counts_as_several_and_never_as_more_than_the_largest(
+    length: str, units: int
+) -> None:
+    assert units_of(length.encode()) == units
 
 
 def test_tenants_that_have_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

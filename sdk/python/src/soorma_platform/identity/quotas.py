@@ -17,6 +17,9 @@ _ROUNDING = 1e-6
 """Seconds that the sum of many small parts may be off."""
 BODY_UNIT = 64 * 1024
 """Bytes of a body that count as one request more."""
+LARGEST = 32 * 1024 * 1024
+"""Bytes of a body beyond which a request is refused."""
+MOST_UNITS = LARGEST // BODY_UNIT
 MOST_KNOWN = 10_000
 """Tenants after which those are forgotten that have used nothing lately."""
 
@@ -41,6 +44,19 @@ class Quotas(msgspec.Struct, frozen=True):
                 raise InvalidRequest(
                     f"SOORMA_QUOTA_{name.upper()} must be a whole number from 0 on; 0: no limit"
                 )
+
+
+def units_of(length: bytes) -> int:
+    """Returns how many requests one counts as, by the length of its body, as its header says it.
+
+    A body that is larger than any may be is refused, and counts as the largest: nobody uses up the
+    quota of hours with a number that he only writes down.
+    """
+    if len(length) < len(str(BODY_UNIT)):
+        return 1
+    if len(length) > len(str(LARGEST)):
+        return 1 + MOST_UNITS
+    return 1 + min(int(length) // BODY_UNIT, MOST_UNITS)
 
 
 class _Use(NamedTuple):

@@ -11,7 +11,7 @@ from soorma_common.names import All, Owner
 from soorma_platform.identity.credentials import TokenCredential
 from soorma_platform.identity.door import Entrance, Principal
 from soorma_platform.identity.failures import FailedAttempts
-from soorma_platform.identity.quotas import BODY_UNIT, Cap, Quotas, Rate
+from soorma_platform.identity.quotas import BODY_UNIT, Cap, Quotas, Rate, units_of
 from soorma_platform.identity.shares import Shares
 from soorma_platform.metrics import DoorMeters
 
@@ -49,8 +49,8 @@ class Traffic:
             return
         try:
             if entrance.scope != DELIVERIES:
-                more = 0 if length is None or len(length) < 5 else int(length) // BODY_UNIT
-                self._request_rate.take(tenant_id, 1 + more, time.monotonic())
+                units = 1 if length is None else units_of(length)
+                self._request_rate.take(tenant_id, units, time.monotonic())
             if entrance.lasts:
                 self._connections.take(tenant_id)
                 task = asyncio.current_task()
