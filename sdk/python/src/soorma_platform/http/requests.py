@@ -115,11 +115,6 @@ class Request:
         self._has_turn = True
 
     @property
-    def peer(self) -> str:
-        """The address of the client, behind proxies that are trusted; empty if it has gone."""
-        return peer_of(self._asgi)
-
-    @property
     def is_encrypted(self) -> bool:
         """True if its client speaks TLS, with the platform or with a trusted proxy."""
         return self._asgi.get("scheme") == "https"
