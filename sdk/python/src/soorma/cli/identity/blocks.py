@@ -11,17 +11,16 @@ import typer
 from soorma.cli import output
 from soorma.cli.commands import command_group
 from soorma.cli.connection import PlatformConnection, on_platform
-from soorma.cli.identity.command import seconds_of
+from soorma.cli.identity.command import pages_of, seconds_of, until
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json
 
 if TYPE_CHECKING:
-    from soorma_common.blocks import BlockInfo, TokenBlocks
+    from soorma_common.blocks import BlockInfo
 
 app = command_group("blocks")
 
 PATH = "/v1/identity/blocks"
-PAGE = 1_000
 
 _Tenant = Annotated[
     str | None,
@@ -85,7 +84,10 @@ def create(
 
 @app.command("list", help="List blocks of tokens: of whom, until when, and who has made them.")
 def list_blocks(tenant: _Tenant = None, as_json: Json = False) -> None:
-    found = _asked(lambda platform: _all_pages(platform, tenant))
+    from soorma_common.blocks import TokenBlocks  # noqa: PLC0415 - --help does without
+
+    pages = _asked(lambda platform: pages_of(platform, PATH, TokenBlocks, tenant))
+    found = [block for page in pages for block in page.blocks]
     if as_json:
         output.say_json({"blocks": found})
     elif not found:
@@ -121,20 +123,6 @@ def _asked(work: Callable[[PlatformConnection], Any]) -> Any:
     return on_platform(None, None, work)
 
 
-async def _all_pages(platform: PlatformConnection, tenant: str | None) -> list[BlockInfo]:
-    from soorma_common.blocks import TokenBlocks  # noqa: PLC0415 - --help does without
-
-    found: list[BlockInfo] = []
-    after: int | None = None
-    while True:
-        query = {"tenant_id": tenant, "after": after, "limit": PAGE}
-        page: TokenBlocks = await platform.send("identity", "GET", PATH, None, TokenBlocks, **query)
-        found += page.blocks
-        after = page.next
-        if after is None:
-            return found
-
-
 def _say(what: str, block: BlockInfo, *, as_json: bool) -> None:
     if as_json:
         output.say_json(block)
@@ -158,11 +146,6 @@ def _row(block: BlockInfo) -> tuple[str, ...]:
 
 def _state_of(block: BlockInfo) -> str:
     """Returns whether a block holds, in words."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     if block.lifted_at is not None:
         return "lifted"
-    if block.expires_at is None:
-        return "blocked"
-    at = output.moment(block.expires_at.isoformat())
-    return f"over {at}" if block.expires_at <= datetime.now(UTC) else f"until {at}"
+    return "blocked" if block.expires_at is None else until(block.expires_at, "over")

@@ -18,6 +18,8 @@ from soorma.cli.output import Column
 from soorma.cli.parameters import Json
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from soorma_common.identity import CreatedKey, KeyInfo
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ T = TypeVar("T")
 app = command_group("keys")
 
 PATH = "/v1/identity/keys"
+PAGE = 1_000
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _duration = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])").fullmatch
 
@@ -145,7 +148,8 @@ def list_keys(tenant: _Tenant = None, database: Database = None, as_json: Json =
             if tenant in (None, one.tenant_id)
         ]
     else:
-        found = _asked(lambda platform: _all_pages(platform, ApiKeys, tenant))
+        pages = _asked(lambda platform: pages_of(platform, PATH, ApiKeys, tenant))
+        found = [key for page in pages for key in page.keys]
     found.sort(key=lambda one: one.created_at)
     if as_json:
         output.say_json({"keys": found})
@@ -245,16 +249,18 @@ def _in_record(work: Callable[[], T]) -> T:
         raise CommandError(exit_of(error), error.message) from error
 
 
-async def _all_pages(platform: PlatformConnection, kind: type[Any], tenant: str | None) -> Any:
-    found: list[KeyInfo] = []
+async def pages_of(
+    platform: PlatformConnection, path: str, kind: type[T], tenant: str | None
+) -> list[T]:
+    """Returns all pages of a listing of the identity service, each with its `next`."""
+    pages: list[Any] = []
     after: int | None = None
     while True:
-        query = {"tenant_id": tenant, "after": after, "limit": 1_000}
-        page = await platform.send("identity", "GET", PATH, None, kind, **query)
-        found += page.keys
-        after = page.next
+        query = {"tenant_id": tenant, "after": after, "limit": PAGE}
+        pages.append(await platform.send("identity", "GET", path, None, kind, **query))
+        after = pages[-1].next
         if after is None:
-            return found
+            return pages
 
 
 def _say_created(created: CreatedKey, *, as_json: bool) -> None:
@@ -285,11 +291,13 @@ def _row(key: KeyInfo) -> tuple[str, ...]:
 
 def state_of(key: KeyInfo) -> str:
     """Returns whether a key is valid, in words."""
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     if key.revoked_at is not None:
         return "revoked"
-    if key.expires_at is None:
-        return "valid"
-    at = output.moment(key.expires_at.isoformat())
-    return f"expired {at}" if key.expires_at <= datetime.now(UTC) else f"until {at}"
+    return "valid" if key.expires_at is None else until(key.expires_at, "expired")
+
+
+def until(end: datetime, over: str) -> str:
+    """Returns until when something holds, or since when it is over, in words."""
+    from datetime import UTC, datetime  # noqa: PLC0415 - --help does without
+
+    return f"{over if end <= datetime.now(UTC) else 'until'} {output.moment(end.isoformat())}"
