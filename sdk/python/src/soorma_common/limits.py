@@ -7,6 +7,8 @@ import msgspec
 from soorma_common.errors import LimitExceeded
 
 MIB = 1024 * 1024
+LARGEST_BODY = 32 * MIB
+"""Bytes of a request's body, beyond which it is refused."""
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     `offline`, `none`, or the address of an API with `embeddings_model` behind it. A session without
     an interaction for `session_idle` is idle; 0: never. `outlives_plan` are the memories that
     outlive a purged plan. `memory_secret_patterns` names a file. After `failed_attempts` without a
-    valid credential in a minute, those of an address are refused unseen.
+    valid credential in a minute, further ones of that address get 429.
     """
 
     def __repr__(self) -> str:

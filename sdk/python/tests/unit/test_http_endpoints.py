@@ -13,6 +13,7 @@ from soorma_common.errors import (
     SoormaError,
     Unavailable,
 )
+from soorma_common.limits import LARGEST_BODY
 from soorma_platform import http
 from soorma_platform.http import Request
 from soorma_platform.http.endpoints import Table, names_of
@@ -138,8 +139,8 @@ async def test_a_body_is_declared_bounded_and_whole() -> None:
         (UnsupportedMediaType, {"Content-Type": "multipart/form-data"}, [chunk(b"{}")]),
         (Unavailable, JSON, [chunk(b"{", more=True), {"type": "http.disconnect"}]),
         (Unavailable, JSON, [{"type": "http.disconnect"}]),
-        (LimitExceeded, JSON, [chunk(b"x" * (http.LARGEST_BODY // 2 + 1), more=True)] * 3),
-        (LimitExceeded, JSON, [chunk(b"x" * (http.LARGEST_BODY + 1))]),
+        (LimitExceeded, JSON, [chunk(b"x" * (LARGEST_BODY // 2 + 1), more=True)] * 3),
+        (LimitExceeded, JSON, [chunk(b"x" * (LARGEST_BODY + 1))]),
     ]
     for error, headers, messages in refused:
         with pytest.raises(error):

@@ -51,11 +51,13 @@ class Before:
             growth += editor.row.size - size
         plans = self._usage.plans + new_plans
         if self._quota.plans and new_plans and plans > self._quota.plans:
-            raise _exceeded("plans", "plans", self._quota.plans, plans)
+            told = f"{self._quota.plans:,} plans: it would have {plans:,}"
+            raise _exceeded("plans", told, self._quota.plans, plans)
         stored = self._usage.stored_bytes
         most = self._quota.stored_bytes
         if most and stored >= most and (growth > 0 or remembers):
-            raise _exceeded("stored_bytes", "stored bytes", most, stored)
+            told = f"{most:,} stored bytes: it has {stored:,}"
+            raise _exceeded("stored_bytes", told, most, stored)
 
 
 class CountUsage:
@@ -70,10 +72,10 @@ class CountUsage:
         return Decision(None, [UsageCounted()])
 
 
-def _exceeded(limit: str, what: str, most: int, actual: int) -> LimitExceeded:
+def _exceeded(limit: str, told: str, most: int, actual: int) -> LimitExceeded:
     return LimitExceeded(
-        f"the tenant has used up its quota of {most:,} {what}: it would have {actual:,}; clean up "
-        f"plans or forget memories that are not needed, or raise SOORMA_QUOTA_{limit.upper()}",
+        f"the tenant has used up its quota of {told}; clean up plans or forget memories that are "
+        f"not needed, or raise SOORMA_QUOTA_{limit.upper()}",
         limit=f"quota_{limit}",
         maximum=most,
         actual=actual,

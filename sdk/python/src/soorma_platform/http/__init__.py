@@ -19,7 +19,7 @@ from soorma_platform.http.endpoints import (
     Text,
 )
 from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
-from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+from soorma_platform.http.requests import Request, UnsupportedMediaType, decode, whole
 from soorma_platform.http.responses import (
     JSON,
     PROBLEM,
@@ -35,7 +35,6 @@ __all__ = [
     "ANYBODY_KNOWN",
     "FENCE",
     "JSON",
-    "LARGEST_BODY",
     "LONGEST_PAGE",
     "PROBLEM",
     "TENANT_ID",

@@ -15,13 +15,13 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest, LimitExceeded, Unavailable
 from soorma_common.json_text import compact
+from soorma_common.limits import LARGEST_BODY
 from soorma_common.names import Scope, check_name
 from soorma_platform.http.asgi import AsgiScope, Receive
 from soorma_platform.identity import ANYBODY, Principal
 from soorma_platform.identity.door import SAID_ONCE
 from soorma_platform.percent import BLANKS, decoded
 
-LARGEST_BODY = 32 * 1024 * 1024
 LARGE = 128 * 1024
 """Bytes from which each step over all of a body has a turn of the event loop of its own."""
 MOST_PARAMETERS = 100

@@ -66,8 +66,8 @@ class FailedAttempts:
         seconds = max(self._ends_at - loop.time(), 0.0)
         return TooManyAttempts(
             f"{error.message}. More than {self._most:,} attempts without a valid credential came "
-            f"from {origin}; the next is looked at in {seconds:.0f} s. A valid one is accepted at "
-            "any time",
+            f"from {origin} within a minute, which is over in {seconds:.0f} s. A valid one is "
+            "accepted at any time",
             retry_after=round(seconds, 3),
         )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from soorma_common.errors import InvalidRequest, TooManyRequests
+from soorma_common.limits import LARGEST_BODY
 
 LARGEST_QUOTA = 10**15
 BURST_SECONDS = 1.0
@@ -17,9 +18,7 @@ _ROUNDING = 1e-6
 """Seconds that the sum of many small parts may be off."""
 BODY_UNIT = 64 * 1024
 """Bytes of a body that count as one request more."""
-LARGEST = 32 * 1024 * 1024
-"""Bytes of a body beyond which a request is refused."""
-MOST_UNITS = LARGEST // BODY_UNIT
+MOST_UNITS = LARGEST_BODY // BODY_UNIT
 MOST_KNOWN = 10_000
 """Tenants after which those are forgotten that have used nothing lately."""
 
@@ -54,7 +53,7 @@ def units_of(length: bytes) -> int:
     """
     if len(length) < len(str(BODY_UNIT)):
         return 1
-    if len(length) > len(str(LARGEST)):
+    if len(length) > len(str(LARGEST_BODY)):
         return 1 + MOST_UNITS
     return 1 + min(int(length) // BODY_UNIT, MOST_UNITS)
 
